@@ -1,0 +1,1 @@
+"""The embedded default: a shop, an identity provider and a tour, all in one process."""

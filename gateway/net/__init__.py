@@ -1,0 +1,1 @@
+"""Outgoing plumbing that several rooms need."""

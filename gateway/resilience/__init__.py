@@ -1,0 +1,1 @@
+"""Mechanisms without any knowledge of SQL or HTTP."""

@@ -1,0 +1,1 @@
+"""Eyes and ears: logs and traces."""

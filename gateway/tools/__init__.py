@@ -1,0 +1,1 @@
+"""Layer 3: what a tool is, and how it runs."""
