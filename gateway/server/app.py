@@ -60,7 +60,7 @@ class Gateway:
         """
         try:
             async with asyncio.timeout(limit):
-                while not self.snapshot.is_ready:
+                while not self.snapshot.is_ready:  # noqa: ASYNC110 - the sum of many parts, without an event of its own
                     await asyncio.sleep(_POLL)
         except TimeoutError:
             sources = {name: source.trouble for name, source in self.snapshot.sources.items() if not source.is_up}

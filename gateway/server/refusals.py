@@ -12,6 +12,7 @@ from gateway.errors import (
     IdentityProviderUnavailable,
     InsufficientScope,
     RateLimited,
+    Refused,
     Unauthenticated,
     to_wire,
 )
@@ -51,6 +52,8 @@ class Refusals:
                 return {"Retry-After": str(math.ceil(error.retry_after))}
             case IdentityProviderUnavailable():
                 return {"Retry-After": "5"}
+            case Refused(status=405):
+                return {"Allow": "POST"}
             case _:
                 return {}
 
