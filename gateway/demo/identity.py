@@ -12,7 +12,7 @@ import hmac
 import time
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import unquote_plus
@@ -28,22 +28,10 @@ _MAX_BODY: Final = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
-    """A registered OAuth client.
-
-    Attributes:
-        client_id: its name.
-        secret: its password.
-        scopes: what it may ask for, all granted when it asks for nothing.
-        audiences: the resources it may ask for; the first when it asks for none.
-        claims: further claims of its tokens.
-    """
-
+class _Client:
     client_id: str
-    secret: str = field(repr=False)
+    secret: str
     scopes: frozenset[str]
-    audiences: tuple[str, ...]
-    claims: Mapping[str, Any] = field(default_factory=dict)
 
 
 class OAuthError(Exception):
@@ -74,12 +62,15 @@ class IdentityProvider:
     """Serves discovery, keys and tokens on loopback while it is entered as a context.
 
     Args:
-        clients: who may get tokens.
+        clients: who may get tokens: for each client id its secret and the scopes it may
+            ask for, all of them granted when it asks for none.
+        audience: the one resource that tokens are issued for.
         port: TCP port on 127.0.0.1; 0 takes a free one.
     """
 
-    def __init__(self, clients: Iterable[Client], port: int = 0) -> None:
-        self._clients = {client.client_id: client for client in clients}
+    def __init__(self, clients: Mapping[str, tuple[str, Iterable[str]]], audience: str, port: int = 0) -> None:
+        self._clients = {name: _Client(name, secret, frozenset(scopes)) for name, (secret, scopes) in clients.items()}
+        self.audience = audience
         self._port = port
         self._keys = [_Key.generate()]
         self._runner: web.AppRunner | None = None
@@ -104,7 +95,6 @@ class IdentityProvider:
         client_id: str,
         *,
         scopes: Iterable[str] | None = None,
-        audience: str | None = None,
         lifetime: float = TOKEN_SECONDS,
         claims: Mapping[str, Any] | None = None,
     ) -> str:
@@ -112,7 +102,6 @@ class IdentityProvider:
 
         Args:
             scopes: the client's own when None.
-            audience: the client's first when None.
             lifetime: seconds from now.
             claims: added, and put over the standard ones.
         """
@@ -121,13 +110,12 @@ class IdentityProvider:
         payload = {
             "iss": self.issuer,
             "sub": client_id,
-            "aud": audience or client.audiences[0],
+            "aud": self.audience,
             "client_id": client_id,
             "scope": " ".join(sorted(client.scopes if scopes is None else scopes)),
             "iat": now,
             "exp": now + int(lifetime),
             "jti": uuid.uuid4().hex,
-            **client.claims,
             **(claims or {}),
         }
         key = self._keys[0]
@@ -192,17 +180,23 @@ class IdentityProvider:
                 raise OAuthError("invalid_request", "grant_type is missing")
             if grant != "client_credentials":
                 raise OAuthError("unsupported_grant_type", "only client_credentials is offered")
-            scopes, audience = _wanted_scopes(client, form), _wanted_audience(client, form)
+            self._check_target(form)
+            scopes = _wanted_scopes(client, form)
         except OAuthError as error:
             if error.status == 401:
                 headers["WWW-Authenticate"] = 'Basic realm="development identity provider"'
             body = {"error": error.error, "error_description": error.description}
             return web.json_response(body, status=error.status, headers=headers)
-        token = self.issue(client.client_id, scopes=scopes, audience=audience)
+        token = self.issue(client.client_id, scopes=scopes)
         answer = {"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_SECONDS}
         return web.json_response({**answer, "scope": " ".join(sorted(scopes))}, headers=headers)
 
-    def _authenticate(self, authorization: str | None, form: Mapping[str, str]) -> Client:
+    def _check_target(self, form: Mapping[str, str]) -> None:
+        """`resource` (RFC 8707 section 2), or `audience`, as some providers call it."""
+        if any(form[name] != self.audience for name in ("resource", "audience") if name in form):
+            raise OAuthError("invalid_target", "no tokens are issued for this resource")
+
+    def _authenticate(self, authorization: str | None, form: Mapping[str, str]) -> _Client:
         if authorization is not None:
             if "client_secret" in form:
                 raise OAuthError("invalid_request", "use one way of client authentication")
@@ -245,16 +239,8 @@ def _basic(authorization: str) -> tuple[str, str]:
     return unquote_plus(client_id), unquote_plus(secret)
 
 
-def _wanted_scopes(client: Client, form: Mapping[str, str]) -> frozenset[str]:
+def _wanted_scopes(client: _Client, form: Mapping[str, str]) -> frozenset[str]:
     wanted = frozenset(form.get("scope", "").split())
     if not wanted <= client.scopes:
         raise OAuthError("invalid_scope", "the client is not registered for all of these scopes")
     return wanted or client.scopes
-
-
-def _wanted_audience(client: Client, form: Mapping[str, str]) -> str:
-    """`resource` (RFC 8707) or `audience`, which some providers use instead."""
-    wanted = {form[name] for name in ("resource", "audience") if name in form}
-    if len(wanted) > 1 or not wanted <= set(client.audiences):
-        raise OAuthError("invalid_target", "the client may not get tokens for this resource")
-    return next(iter(wanted), client.audiences[0])
