@@ -113,6 +113,14 @@ class Connection(Protocol):
     def is_closed(self) -> bool:
         """Whether the connection is known to be unusable; no I/O."""
 
+    @property
+    def needs_reset(self) -> bool:
+        """Whether a run that succeeded may have left something in the session; no I/O."""
+
+    @property
+    def is_committing(self) -> bool:
+        """Whether a commit was sent and not yet answered: the outcome of a write is open; no I/O."""
+
     async def describe(self, statement: Statement) -> tuple[Column, ...]:
         """Prepare the statement on the server and return its columns.
 

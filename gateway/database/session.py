@@ -1,0 +1,88 @@
+"""One caller's use of one connection: limits, failures and progress around the engine's run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gateway.context import Call
+from gateway.database.engine import Column, Engine, Statement, Table
+from gateway.database.failures import failure
+from gateway.database.pool import Member
+from gateway.errors import Code, ToolError
+
+
+class Session:
+    """A leased connection, for as long as the lease.
+
+    Args:
+        member: the pool's connection.
+        engine: names its failures.
+        statement_timeout: seconds that one statement may take.
+        learn: told the columns of every result.
+    """
+
+    __slots__ = ("_engine", "_learn", "_member", "_statement_timeout")
+
+    def __init__(
+        self,
+        member: Member,
+        engine: Engine,
+        statement_timeout: float,
+        learn: Callable[[Statement, tuple[Column, ...]], None],
+    ) -> None:
+        self._member = member
+        self._engine = engine
+        self._statement_timeout = statement_timeout
+        self._learn = learn
+
+    async def run(self, statement: Statement, values: Sequence[Any], max_rows: int, call: Call) -> Table:
+        """Run one statement with bind variables, within its limit and the call's deadline.
+
+        Raises:
+            ToolError: whatever went wrong, named by its code; STATEMENT_TIMEOUT when it was stopped.
+        """
+        member = self._member
+        limit = min(self._statement_timeout, call.remaining())
+        call.report("running")
+        member.is_dirty = True
+        scope = asyncio.timeout(limit)
+        try:
+            async with scope:
+                table = await member.connection.run(statement, values, max_rows, call.report)
+        except Exception as error:
+            raise self._name(error, statement, limit if scope.expired() else None) from error
+        member.is_dirty = False
+        self._learn(statement, table.columns)
+        return table
+
+    async def describe(self, statement: Statement) -> tuple[Column, ...]:
+        """Prepare a statement on the server, within its limit; its columns.
+
+        Raises:
+            ToolError: STATEMENT_INVALID and what is wrong, or why the database could not be asked.
+        """
+        member = self._member
+        member.is_dirty = True
+        scope = asyncio.timeout(self._statement_timeout)
+        try:
+            async with scope:
+                columns = await member.connection.describe(statement)
+        except Exception as error:
+            raise self._name(error, statement, self._statement_timeout if scope.expired() else None) from error
+        member.is_dirty = False
+        return columns
+
+    def _name(self, error: Exception, statement: Statement, limit: float | None) -> ToolError:
+        """The failure in our words; for a write that may have happened, exactly that."""
+        if limit is not None:
+            named = failure(Code.STATEMENT_TIMEOUT, f"{statement.name} was stopped after {limit:.3f} s", is_sent=True)
+        else:
+            named = self._engine.translate(error)
+        is_lost = named.code in {Code.CONNECTION_LOST, Code.SOURCE_UNAVAILABLE} or self._member.connection.is_closed
+        if statement.writes and (is_lost or self._member.connection.is_committing):
+            return failure(Code.OUTCOME_UNKNOWN, f"{named.code}: {named.detail}", is_sent=True)
+        if is_lost and named.code is Code.SOURCE_UNAVAILABLE:
+            return failure(Code.CONNECTION_LOST, named.detail, is_sent=True)
+        return named

@@ -1,0 +1,209 @@
+"""The configured databases: each with its engine, its pool, and what is known of its statements."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from types import MappingProxyType
+from typing import Any, Final
+
+from gateway.config.models import AnySource, GatewaySettings
+from gateway.context import Call, Principal
+from gateway.database.engine import Column, Engine, Statement
+from gateway.database.failures import failure
+from gateway.database.pool import Pool, PoolStats
+from gateway.database.session import Session
+from gateway.errors import Code, GatewayError, ToolError
+
+log = logging.getLogger("gateway.database")
+
+ENGINES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "postgresql": ("gateway.database.postgresql", "PostgresqlEngine"),
+        "sqlite": ("gateway.database.sqlite", "SqliteEngine"),
+    }
+)
+"""Engine name -> module and class; imported only when a source asks for it."""
+
+CLOSE_GRACE: Final = 5.0
+"""Seconds that leased connections have to come back when the sources close."""
+
+_REPREPARE: Final = 30.0
+_ITSELF: Final = Principal(issuer="gateway", subject="gateway", client_id="", scopes=frozenset())
+
+
+class DriverMissing(GatewayError):
+    """A source needs a driver that is not installed."""
+
+
+def build_engine(settings: AnySource, name: str = "") -> Engine:
+    """The engine of a source; does no I/O.
+
+    Args:
+        settings: the source.
+        name: the source's name, shown to the database's operator where the engine can.
+
+    Raises:
+        DriverMissing: its extra is not installed.
+    """
+    module, attribute = ENGINES[settings.engine]
+    try:
+        factory: Callable[[Any, str], Engine] = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise DriverMissing(
+            f"a source of engine {settings.engine} needs its driver: "
+            f"pip install 'mcp-database-gateway[{settings.engine}]' (missing module: {error.name})"
+        ) from error
+    return factory(settings, name)
+
+
+class Source:
+    """One database as the tools see it.
+
+    Attributes:
+        name: as configured.
+        settings: as configured.
+        engine: how it is reached.
+        required: whether the process is unready without it.
+    """
+
+    def __init__(self, name: str, settings: AnySource, engine: Engine, statements: Sequence[Statement]) -> None:
+        self.name = name
+        self.settings = settings
+        self.engine = engine
+        self.required = settings.required
+        self._statements = tuple(statements)
+        self._shapes: dict[str, tuple[Column, ...]] = {}
+        self._broken: dict[str, ToolError] = {}
+        self._pool = Pool(engine, settings.pool, settings.connect_timeout, on_up=self._came_up, on_down=self._went_down)
+        self._preparing: asyncio.Task[None] | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the database was reached and has not been lost since."""
+        return self._pool.is_up
+
+    @property
+    def trouble(self) -> str:
+        """Why the source is down, in the operator's words; "" when it is up."""
+        if self.is_up:
+            return ""
+        if self._pool.trouble is None:
+            return "not reached yet"
+        return f"{self._pool.trouble.code}: {self._pool.trouble.detail}"
+
+    @property
+    def stats(self) -> PoolStats:
+        """The pool's numbers now."""
+        return self._pool.stats
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[Column, ...]]:
+        """The columns of each tool's result, as far as the database has told."""
+        return MappingProxyType(self._shapes)
+
+    @property
+    def broken(self) -> Mapping[str, ToolError]:
+        """The statements that the database refused, and why."""
+        return MappingProxyType(self._broken)
+
+    @asynccontextmanager
+    async def lease(self, call: Call) -> AsyncIterator[Session]:
+        """Borrow a connection for the length of the block.
+
+        Raises:
+            ToolError: POOL_EXHAUSTED, POOL_TIMEOUT, CONNECT_TIMEOUT, or why the source is down.
+        """
+        async with self._pool.lease(call) as member:
+            yield Session(member, self.engine, self.settings.statement_timeout, self._learn)
+
+    def start(self) -> None:
+        """Begin to connect, without waiting."""
+        self._pool.start()
+
+    async def close(self) -> None:
+        """Wait a little for what is leased, then close every connection."""
+        if self._preparing is not None:
+            self._preparing.cancel()
+            await asyncio.wait({self._preparing})
+        await self._pool.close(CLOSE_GRACE)
+
+    def _came_up(self) -> None:
+        log.info("source %s is up", self.name, extra={"source": self.name})
+        if self._preparing is not None:
+            self._preparing.cancel()
+        self._preparing = asyncio.get_running_loop().create_task(self._prepare())
+
+    def _went_down(self, error: ToolError) -> None:
+        log.warning("source %s is down: %s: %s", self.name, error.code, error.detail, extra={"source": self.name})
+
+    async def _prepare(self) -> None:
+        """Prepare every statement; again, from time to time, those that did not go."""
+        missing = {statement.name for statement in self._statements}
+        while missing:
+            for statement in self._statements:
+                if statement.name in missing and await self._prepare_one(statement):
+                    missing.discard(statement.name)
+            if missing:
+                await asyncio.sleep(_REPREPARE if missing <= self._broken.keys() else 1.0)
+
+    async def _prepare_one(self, statement: Statement) -> bool:
+        """Whether the database accepts the statement."""
+        call = Call("", _ITSELF, asyncio.get_running_loop().time() + self.settings.statement_timeout)
+        try:
+            async with self.lease(call) as session:
+                self._learn(statement, distinct(statement, await session.describe(statement)))
+        except ToolError as error:
+            if not error.is_retryable and self.is_up:
+                if statement.name not in self._broken:
+                    log.warning("tool %s does not fit source %s: %s", statement.name, self.name, error.detail)
+                self._broken[statement.name] = error
+            return False
+        return True
+
+    def _learn(self, statement: Statement, columns: tuple[Column, ...]) -> None:
+        """Remember the columns of a result, which a change of the schema may have changed."""
+        if self._shapes.get(statement.name) != columns:
+            self._shapes[statement.name] = columns
+        self._broken.pop(statement.name, None)
+
+
+def distinct(statement: Statement, columns: tuple[Column, ...]) -> tuple[Column, ...]:
+    """The columns, if every one has a name of its own.
+
+    Raises:
+        ToolError: STATEMENT_INVALID naming the columns that share a name; rows are JSON objects.
+    """
+    names = [column.name for column in columns]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise failure(
+            Code.STATEMENT_INVALID,
+            f"two columns are named {', '.join(map(repr, twice))}; give each a name of its own with AS",
+        )
+    return columns
+
+
+@asynccontextmanager
+async def open_sources(
+    settings: GatewaySettings, engines: Mapping[str, Engine], statements: Mapping[str, Sequence[Statement]]
+) -> AsyncIterator[Mapping[str, Source]]:
+    """Every configured source, connecting in the background; closed at the end, all at once and bounded.
+
+    Args:
+        settings: the configuration.
+        engines: an engine for each source, by the source's name.
+        statements: the tools' statements, by the source's name.
+    """
+    sources = {
+        name: Source(name, source, engines[name], statements.get(name, ())) for name, source in settings.sources.items()
+    }
+    try:
+        for source in sources.values():
+            source.start()
+        yield MappingProxyType(sources)
+    finally:
+        await asyncio.gather(*(source.close() for source in sources.values()))
