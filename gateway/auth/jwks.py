@@ -144,9 +144,10 @@ class IssuerKeys:
         """Refresh for ever: the background task of this issuer."""
         while True:
             await self.refresh()
-            await asyncio.sleep(self._pause())
+            await asyncio.sleep(self.pause())
 
-    def _pause(self) -> float:
+    def pause(self) -> float:
+        """Seconds until the next refresh in the background: longer after each failure, with jitter."""
         policy = self._policy
         pause = policy.refresh
         if self._failures:
