@@ -119,11 +119,11 @@ def _key_path(data: Any, error: ErrorDetails) -> KeyPath:
 
 def _value_at(data: Any, path: KeyPath) -> Any:
     for part in path:
-        if (isinstance(data, dict) and part in data) or (
-            isinstance(data, list) and isinstance(part, int) and part < len(data)
-        ):
-            data = data[part]
-        else:
+        if not isinstance(data, dict | list):
+            return _NOTHING
+        try:
+            data = data[part]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError):
             return _NOTHING
     return data
 
@@ -136,7 +136,8 @@ def _retype(data: Any, path: KeyPath, error: ErrorDetails, references: Mapping[K
     meant = plain_value(given)
     if type(meant) not in wanted:
         return False
-    _value_at(data, path[:-1])[path[-1]] = meant
+    holder: Any = _value_at(data, path[:-1])
+    holder[path[-1]] = meant
     return True
 
 
