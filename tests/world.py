@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -12,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
-from gateway.demo.identity import IdentityProvider
 
 from gateway.config.loader import load
+from gateway.demo.identity import IdentityProvider
 from gateway.demo.sample import make_shop
 from gateway.net.oauth import ClientCredentials
 from gateway.server.app import Gateway, open_gateway
@@ -177,7 +178,7 @@ class World:
         sent = [pair for pair in sent if pair[0].lower() not in named] + given
         if client is not None:
             sent.append(("Authorization", f"Bearer {await self.credentials(client).token()}"))
-        data = raw if raw is not None else json.dumps(body).encode()
+        data = io.BytesIO(raw if raw is not None else json.dumps(body).encode())
         async with self.http.request(method, url or self.gateway.url, data=data, headers=sent) as response:
             return Reply(response.status, response.headers.copy(), await response.read())
 

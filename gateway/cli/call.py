@@ -32,6 +32,7 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--client-id", metavar="ID")
     group.add_argument("--client-secret", metavar="SECRET", default=os.environ.get("GATEWAY_CLIENT_SECRET"))
     group.add_argument("--scope", default="", help="scopes to ask for, separated by spaces")
+    group.add_argument("--resource", metavar="URL", help="the audience to ask for (default: the value of --url)")
 
 
 def add_call_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -78,7 +79,7 @@ def tokens_from(arguments: argparse.Namespace) -> TokenSource:
         arguments.client_id,
         arguments.client_secret,
         scope=arguments.scope,
-        resource=arguments.url,
+        resource=arguments.url if arguments.resource is None else arguments.resource,
     )
 
 

@@ -12,7 +12,6 @@ from gateway.config.loader import Configuration, load
 from gateway.config.problems import ConfigError, Problem
 from gateway.database.engine import Engine, Statement
 from gateway.database.sources import build_engine
-from gateway.errors import ToolError
 from gateway.tools.catalog import Catalog, build
 from gateway.tools.results import duplicate_columns
 
@@ -50,14 +49,19 @@ def run(arguments: argparse.Namespace) -> int:
     if problems:
         raise ConfigError(problems)
     reached = "not connected (--offline)" if arguments.offline else "every statement prepared"
-    count = len(configuration.settings.sources)
-    print(f"OK: {len(catalog or ())} tools, {count} source{'s' * (count != 1)}, {reached}.")
+    print(
+        f"OK: {_count(len(catalog or ()), 'tool')}, {_count(len(configuration.settings.sources), 'source')}, {reached}."
+    )
     return 0
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _load(path: Path) -> tuple[Configuration, Catalog, Mapping[str, Engine]]:
     configuration = load(path)
-    engines = {name: build_engine(settings) for name, settings in configuration.settings.sources.items()}
+    engines = {name: build_engine(settings, name) for name, settings in configuration.settings.sources.items()}
     return configuration, build(configuration, engines), engines
 
 
@@ -103,9 +107,11 @@ async def _prepare(
         for statement in statements:
             path = ("tools", statement.name, "statement")
             try:
-                columns = await connection.describe(statement)
-            except ToolError as error:
-                problems.append(configuration.problem(path, error.detail or error.message))
+                async with asyncio.timeout(limit):
+                    columns = await connection.describe(statement)
+            except Exception as error:  # noqa: BLE001 - as above
+                failure = engine.translate(error)
+                problems.append(configuration.problem(path, failure.detail or failure.message))
             else:
                 problems += [
                     configuration.problem(path, f"two columns are named {name!r}; give one an alias")
