@@ -181,7 +181,9 @@ def _mistake(data: Any, path: KeyPath, error: ErrorDetails, references: Mapping[
     if kind == "too_short" and is_secret(path):
         return path, "expected a secret that is not empty"
     expected = _EXPECTED[kind](context) if kind in _EXPECTED else error["msg"]
-    return path, f"expected {expected}" + _given(_value_at(data, path), path, references)
+    given = _value_at(data, path)
+    is_unquoted = kind in ("string_type", "literal_error") and isinstance(given, int | float) and not is_secret(path)
+    return path, f"expected {expected}{_given(given, path, references)}{'; put it in quotes' * is_unquoted}"
 
 
 def _given(value: Any, path: KeyPath, references: Mapping[KeyPath, str]) -> str:

@@ -32,7 +32,7 @@ MISTAKES = {
         SHOP.replace("}", ", required: yes}"),
         '2: sources.shop.required: expected true or false, got text "yes"',
     ),
-    "not text": ("server: {host: 127}", "1: server.host: expected text, got the number 127"),
+    "not text": ("server: {host: 127}", "1: server.host: expected text, got the number 127; put it in quotes"),
     "nothing given": ("server: {host: }", "1: server.host: expected text, got nothing"),
     "empty section": ("server:", "1: server: expected a mapping, got nothing"),
     "list for a section": ("server: [1]", "1: server: expected a mapping, got a list of 1"),
@@ -43,11 +43,15 @@ MISTAKES = {
     "text for names": ("tools: a", '1: tools: expected a mapping, got text "a"'),
     "wrong item": (
         "server:\n  allowed_hosts:\n    - a\n    - 7",
-        "4: server.allowed_hosts.1: expected text, got the number 7",
+        "4: server.allowed_hosts.1: expected text, got the number 7; put it in quotes",
     ),
     "not in the list": (
         "server: {numbers: yes}",
         '1: server.numbers: expected one of exact or string, got text "yes"',
+    ),
+    "version that YAML takes for a number": (
+        POSTGRESQL + "    tls: {min_version: 1.2}\n",
+        "7: sources.shop.tls.min_version: expected one of 1.2 or 1.3, got the number 1.2; put it in quotes",
     ),
     "too small": ("limits: {burst: 0}", "1: limits.burst: expected at least 1, got the number 0"),
     "too large": ("server: {port: 65536}", "1: server.port: expected at most 65535, got the number 65536"),
