@@ -88,9 +88,7 @@ def _auth(settings: GatewaySettings) -> Iterator[Finding]:
         path = ("auth", "issuers", index)
         yield from _issuer(path, issuer)
         if (first := seen.setdefault(issuer.issuer, index)) != index:
-            yield Finding(
-                (*path, "issuer"), f"the same issuer as auth.issuers.{first}; give it once, with all audiences"
-            )
+            yield Finding((*path, "issuer"), f"the same as auth.issuers.{first}; give it once, with all audiences")
 
 
 def _issuer(path: KeyPath, issuer: IssuerSettings) -> Iterator[Finding]:
@@ -116,7 +114,8 @@ def _tool(
 ) -> Iterator[Finding]:
     if names is not None and tool.source not in names:
         known = tuple(sorted(names))
-        yield Finding((*path, "source"), f'there is no source "{tool.source}"' + suggestion(tool.source, known))
+        message = "there is no source of this name" + suggestion(tool.source, known)
+        yield Finding((*path, "source"), message)
     if tool.parameters is not None and tool.input_schema is not None:
         message = "expected either parameters or input_schema, got both"
         yield Finding((*path, "input_schema"), message, ((*path, "parameters"),))
@@ -143,7 +142,7 @@ def _origin_trouble(url: str, *, may_be_plain: bool = False) -> str:
     """What is wrong with an origin (RFC 6454 section 6.2); empty when nothing is."""
     parts = _split(url)
     if parts is None or url != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in ("http", "https"):
-        return f'expected scheme://host or scheme://host:port and nothing more, got text "{url[:40]}"'
+        return "expected scheme://host or scheme://host:port and nothing more"
     if parts.scheme == "http" and not may_be_plain and not is_loopback(parts.hostname or ""):
         return "expected https; http is for loopback only"
     return ""

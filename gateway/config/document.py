@@ -86,7 +86,7 @@ def plain_value(text: str) -> str | int | float | bool | None:
 
 
 def read_document(file: Path) -> tuple[Node | None, list[Problem]]:
-    """Read one file; None for one that holds nothing but comments.
+    """Read one file; None for one that holds nothing, or nothing but comments.
 
     Raises:
         ConfigError: it cannot be read or is not YAML; nothing more can be said about it.
@@ -139,7 +139,9 @@ class _Composer:
         next(self._events)
         if isinstance(next(self._events), yaml.StreamEndEvent):
             return None
-        node = self._node(next(self._events), ())
+        node: Node | None = self._node(next(self._events), ())
+        if isinstance(node, Scalar) and node.is_plain and plain_value(node.text) is None:
+            node = None
         next(self._events)
         following = next(self._events)
         if not isinstance(following, yaml.StreamEndEvent):
@@ -178,10 +180,9 @@ class _Composer:
         return node
 
     def _alias(self, anchor: str, path: KeyPath, place: Place) -> Node:
-        if anchor in self._anchors:
-            return replace(self._anchors[anchor], place=place)
-        self._refuse(path, f"there is no anchor &{anchor} before this alias", place)
-        return Scalar("", True, place)
+        if anchor not in self._anchors:
+            raise ConfigError([Problem(path, f"there is no anchor &{anchor} before this alias", place)])
+        return replace(self._anchors[anchor], place=place)
 
     def _items(self, path: KeyPath, place: Place) -> Items:
         items: list[Node] = []

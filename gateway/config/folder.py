@@ -33,7 +33,7 @@ def read_all(path: Path) -> tuple[Entries, list[Problem]]:
         elif tree is not None:
             problems.append(Problem((), "expected a mapping with sections such as server, sources, tools", tree.place))
             is_broken = True
-    if is_broken:
+    if is_broken or (problems and not any(tree.entries for tree in trees)):
         raise ConfigError(problems)
     if not any(tree.entries for tree in trees):
         raise ConfigError([Problem((), "the configuration is empty", Place(path, 1))])

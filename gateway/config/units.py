@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 _SECONDS: Final = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _BYTES: Final = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1}
-_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)", re.ASCII)
+_DURATION: Final = re.compile(r"([0-9]{1,11}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)", re.ASCII)
 _SIZE: Final = re.compile(r"([0-9]{1,9})(B|KiB|MiB|GiB)", re.ASCII)
 _LONGEST: Final = 365 * 86400.0
 

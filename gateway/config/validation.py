@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from gateway.config.document import plain_value
 from gateway.config.models import GatewaySettings
 from gateway.config.problems import KeyPath
+from gateway.config.references import is_whole
 from gateway.config.shape import engines, is_secret, keys_at
 
 _SHOWN: Final = 40
@@ -94,7 +95,9 @@ def validate(data: dict[str, Any], references: Mapping[KeyPath, str], spoiled: s
         if any(retyped):
             continue
         for path, each in errors:
-            if not is_reported and not outcome.is_spoiled(path):
+            # A list whose items are wrong is also reported as too short.
+            is_echo = any(other[: len(path)] == path and other != path for other, _ in errors)
+            if not (is_reported or is_echo or outcome.is_spoiled(path)):
                 outcome.mistakes.append(_mistake(data, path, each, references))
         # Without what is wrong the rest can be looked at; the gaps this leaves are no mistakes.
         is_reported = True
@@ -108,7 +111,7 @@ def _key_path(data: Any, error: ErrorDetails) -> KeyPath:
     location = error["loc"]
     for index, part in enumerate(location):
         is_last = index == len(location) - 1
-        inside = _value_at(data, (part,))
+        inside = _inside(data, part)
         if inside is not _NOTHING:
             path.append(part)
             data = inside
@@ -119,25 +122,27 @@ def _key_path(data: Any, error: ErrorDetails) -> KeyPath:
 
 def _value_at(data: Any, path: KeyPath) -> Any:
     for part in path:
-        if not isinstance(data, dict | list):
-            return _NOTHING
-        try:
-            data = data[part]  # type: ignore[index]
-        except (KeyError, IndexError, TypeError):
-            return _NOTHING
+        data = _inside(data, part)
     return data
+
+
+def _inside(data: Any, part: str | int) -> Any:
+    if isinstance(data, dict):
+        return data.get(part, _NOTHING)
+    if isinstance(data, list) and isinstance(part, int) and part < len(data):
+        return data[part]
+    return _NOTHING
 
 
 def _retype(data: Any, path: KeyPath, error: ErrorDetails, references: Mapping[KeyPath, str]) -> bool:
     wanted = _WANTED.get(error["type"])
     given = _value_at(data, path)
-    if wanted is None or path not in references or not isinstance(given, str):
+    if wanted is None or not is_whole(references.get(path, "")) or not isinstance(given, str):
         return False
     meant = plain_value(given)
     if type(meant) not in wanted:
         return False
-    holder: Any = _value_at(data, path[:-1])
-    holder[path[-1]] = meant
+    _value_at(data, path[:-1])[path[-1]] = meant
     return True
 
 
@@ -167,14 +172,18 @@ def _mistake(data: Any, path: KeyPath, error: ErrorDetails, references: Mapping[
     if kind == "union_tag_not_found":
         return (*path, "engine"), f"missing; expected one of {', '.join(engines())}"
     if kind == "union_tag_invalid":
-        message = f'engine "{context["tag"]}" is not available; this version has {" and ".join(engines())}'
-        return (*path, "engine"), message
+        tag = (*path, "engine")
+        return tag, f"expected an engine of this version, {' or '.join(engines())}" + _given(
+            context["tag"], tag, references
+        )
     if error["loc"][-1] == "[key]":
         return path, "expected a name of at most 64 letters, digits, _ . - that starts with a letter"
-    if kind == "string_too_short" and is_secret(path):
+    if kind == "too_short" and is_secret(path):
         return path, "expected a secret that is not empty"
     expected = _EXPECTED[kind](context) if kind in _EXPECTED else error["msg"]
-    return path, f"expected {expected}" + _given(_value_at(data, path), path, references)
+    given = _value_at(data, path)
+    is_unquoted = kind in ("string_type", "literal_error") and isinstance(given, int | float) and not is_secret(path)
+    return path, f"expected {expected}{_given(given, path, references)}{'; put it in quotes' * is_unquoted}"
 
 
 def _given(value: Any, path: KeyPath, references: Mapping[KeyPath, str]) -> str:
