@@ -19,7 +19,7 @@ from tests.auth.tokens import AUDIENCE, jwk, private_key, rsa_key
 
 DISCOVERY = "/.well-known/openid-configuration"
 METADATA = "/.well-known/oauth-authorization-server"
-GOOD = jwk(rsa_key(), "RS256", "k1")
+GOOD = jwk(rsa_key("main"), "RS256", "k1")
 
 
 def key_set(*keys: Any) -> Answer:
