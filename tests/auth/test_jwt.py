@@ -241,6 +241,15 @@ async def test_size_is_refused_before_anything_is_decoded(verifier: TokenVerifie
     assert await verifier.verify(fitting)
 
 
+async def test_each_layer_refuses_for_itself() -> None:
+    with pytest.raises(Unauthenticated) as caught:
+        parse("a" * 16385)
+    assert caught.value.reason == "too_large"
+    token = parse(sign(claims(), algorithm="PS256"))
+    assert is_signed_by(token, load_key(jwk(private_key("RS256"), "RS256")))
+    assert not is_signed_by(token, load_key(jwk(private_key("RS256"), "RS256", alg="RS256")))
+
+
 def _attacks() -> list[str]:
     good = sign(claims())
     return [
