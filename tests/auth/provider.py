@@ -76,7 +76,7 @@ class Clock:
 def auth_settings(issuers: Iterable[str], *, jwks_uri: str | None = None, **cache: Any) -> AuthSettings:
     return AuthSettings(
         issuers=tuple(IssuerSettings(issuer=name, audiences=(AUDIENCE,), jwks_uri=jwks_uri) for name in issuers),
-        cache=VerdictCacheSettings(**cache),
+        cache=VerdictCacheSettings.model_validate(cache),
     )
 
 

@@ -241,6 +241,15 @@ async def test_size_is_refused_before_anything_is_decoded(verifier: TokenVerifie
     assert await verifier.verify(fitting)
 
 
+async def test_each_layer_refuses_for_itself() -> None:
+    with pytest.raises(Unauthenticated) as caught:
+        parse("a" * 16385)
+    assert caught.value.reason == "too_large"
+    token = parse(sign(claims(), algorithm="PS256"))
+    assert is_signed_by(token, load_key(jwk(private_key("RS256"), "RS256")))
+    assert not is_signed_by(token, load_key(jwk(private_key("RS256"), "RS256", alg="RS256")))
+
+
 def _attacks() -> list[str]:
     good = sign(claims())
     return [
@@ -332,17 +341,17 @@ async def test_one_changed_character_is_unauthenticated(verifier: TokenVerifier,
         ([], "not an object"),
         ({}, "not text"),
         ({"kty": "oct", "k": "c2VjcmV0"}, "symmetric"),
-        (jwk(rsa_key(), "RS256") | {"d": "AQAB"}, "private"),
-        (jwk(rsa_key(), "RS256", alg="RSA-OAEP"), "alg"),
-        (jwk(rsa_key(), "RS256", alg="ES256"), "alg"),
-        (jwk(rsa_key(), "RS256", alg=["RS256"]), "alg"),
-        (jwk(rsa_key(), "RS256", use="enc"), "signature"),
-        (jwk(rsa_key(), "RS256", key_ops=["encrypt"]), "signature"),
-        (jwk(rsa_key(), "RS256", key_ops="verify"), "signature"),
-        (jwk(rsa_key(), "RS256", n=7), "member"),
-        (jwk(rsa_key(), "RS256", n="A" * 4000), "member"),
-        (jwk(rsa_key(), "RS256", n="!!!"), "key"),
-        (jwk(rsa_key(), "RS256", e=""), "broken"),
+        (jwk(rsa_key("main"), "RS256") | {"d": "AQAB"}, "private"),
+        (jwk(rsa_key("main"), "RS256", alg="RSA-OAEP"), "alg"),
+        (jwk(rsa_key("main"), "RS256", alg="ES256"), "alg"),
+        (jwk(rsa_key("main"), "RS256", alg=["RS256"]), "alg"),
+        (jwk(rsa_key("main"), "RS256", use="enc"), "signature"),
+        (jwk(rsa_key("main"), "RS256", key_ops=["encrypt"]), "signature"),
+        (jwk(rsa_key("main"), "RS256", key_ops="verify"), "signature"),
+        (jwk(rsa_key("main"), "RS256", n=7), "member"),
+        (jwk(rsa_key("main"), "RS256", n="A" * 4000), "member"),
+        (jwk(rsa_key("main"), "RS256", n="!!!"), "key"),
+        (jwk(rsa_key("main"), "RS256", e=""), "broken"),
         (jwk(rsa_key("small", 1024), "RS256"), "1024 bits"),
         (jwk(private_key("ES256"), "ES256", crv="P-384"), "broken"),
         (jwk(private_key("ES256"), "ES256", crv="secp256k1"), "not supported"),
@@ -351,7 +360,7 @@ async def test_one_changed_character_is_unauthenticated(verifier: TokenVerifier,
         (jwk(private_key("EdDSA"), "EdDSA", crv="X25519"), "not supported"),
         (jwk(private_key("EdDSA"), "EdDSA", x=b64(b"short")), "broken"),
         ({"kty": "AKP", "pub": "x"}, "not supported"),
-        (jwk(rsa_key(), "RS256") | {"kid": 7}, "not text"),
+        (jwk(rsa_key("main"), "RS256") | {"kid": 7}, "not text"),
     ],
 )
 async def test_unusable_keys_say_why(entry: Any, why: str) -> None:
@@ -361,7 +370,12 @@ async def test_unusable_keys_say_why(entry: Any, why: str) -> None:
 
 @given(st.dictionaries(st.sampled_from(["kty", "crv", "n", "e", "x", "y", "kid", "alg", "use", "key_ops"]), _values))
 async def test_any_key_is_usable_or_unusable(members: dict[str, Any]) -> None:
-    for whole in (jwk(rsa_key(), "RS256"), jwk(private_key("ES256"), "ES256"), jwk(private_key("EdDSA"), "EdDSA"), {}):
+    for whole in (
+        jwk(rsa_key("main"), "RS256"),
+        jwk(private_key("ES256"), "ES256"),
+        jwk(private_key("EdDSA"), "EdDSA"),
+        {},
+    ):
         with suppress(UnusableKeyError):
             assert load_key(whole | members).algorithms
 

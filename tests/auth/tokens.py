@@ -20,17 +20,17 @@ _CURVES: Final = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.
 
 
 @functools.cache
-def private_key(algorithm: str, name: str = "main") -> Any:
-    """A key for an algorithm; another name, another key. RSA keys serve all RS and PS algorithms."""
+def private_key(algorithm: str) -> Any:
+    """The key for an algorithm; one RSA key serves all RS and PS algorithms."""
     if algorithm in _CURVES:
         return ec.generate_private_key(_CURVES[algorithm])
     if algorithm == "EdDSA":
         return ed25519.Ed25519PrivateKey.generate()
-    return rsa_key(name)
+    return rsa_key("main")
 
 
 @functools.cache
-def rsa_key(name: str = "main", bits: int = 2048) -> rsa.RSAPrivateKey:
+def rsa_key(name: str, bits: int = 2048) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65537, bits)
 
 
