@@ -216,7 +216,7 @@ class World:
 
 @asynccontextmanager
 async def open_world(
-    folder: Path, configuration: str = CONFIGURATION, environment: Mapping[str, str] | None = None
+    folder: Path, configuration: str = CONFIGURATION, environment: Mapping[str, str] | None = None, patience: float = 10
 ) -> AsyncIterator[World]:
     """Start everything on free ports; the gateway is ready when the block begins."""
     database = folder / "shop.sqlite"
@@ -227,5 +227,5 @@ async def open_world(
     async with IdentityProvider(clients=CLIENTS, audience=AUDIENCE) as provider, aiohttp.ClientSession() as http:
         variables = {"ISSUER": provider.issuer, "DATABASE": str(database), **(environment or {})}
         async with open_gateway(load(path, environment=os.environ | variables)) as gateway:
-            await gateway.until_ready()
+            await gateway.until_ready(patience)
             yield World(gateway, provider, database, http)

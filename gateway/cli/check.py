@@ -16,15 +16,11 @@ from gateway.tools.catalog import Catalog, build
 from gateway.tools.results import duplicate_columns
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the command line."""
-    parser = commands.add_parser(
-        "check",
-        help="check a configuration, and its SQL against the databases",
-        description=(
-            "Check a configuration. Unless --offline, connect to every source and prepare every statement there, "
-            "so that a missing column or a wrong parameter is found now, with the tool's name and position."
-        ),
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    parser.description = (
+        "Check a configuration. Unless --offline, connect to every source and prepare every statement there, "
+        "so that a missing column or a wrong parameter is found now, with the tool's name and position."
     )
     parser.add_argument("--config", type=Path, required=True, metavar="PATH", help="a YAML file, or a folder of them")
     parser.add_argument("--offline", action="store_true", help="do not connect to any database")

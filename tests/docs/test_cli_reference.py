@@ -6,13 +6,13 @@ import argparse
 import re
 from pathlib import Path
 
-from gateway.cli.main import build_parser
+from gateway.cli.main import COMMANDS, build_parser
 
 _PAGE = (Path(__file__).parents[2] / "docs/reference/cli.md").read_text()
 
 
 def _commands() -> dict[str, argparse.ArgumentParser]:
-    action = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    action = next(a for a in build_parser(list(COMMANDS))._actions if isinstance(a, argparse._SubParsersAction))
     return dict(action.choices)
 
 
