@@ -59,7 +59,9 @@ def mistakes(sql: str, dialect: str = "postgres") -> tuple[str, ...]:
 
 
 # Pieces of SQL that contain colons but no placeholder, as each database reads them.
-_BODY = st.lists(st.sampled_from([":id", " ", "a", ";", "--", "?", "$1", ":n", "é😀", "\n", "[", "{", "#"])).map("".join)
+_BODY = st.lists(st.sampled_from([":id", " ", "a", ";", "--", "?", "$1", ":n", "é😀", "\n", "[", "{", "#"])).map(
+    "".join
+)
 
 
 def _quoted(quote: str) -> st.SearchStrategy[str]:
@@ -81,7 +83,12 @@ _LINE = st.lists(st.sampled_from([":id", " a ", "'", '"', "/*", "*/", "$$", ";"]
     lambda parts: f"-- {''.join(parts)}\n"
 )
 _HINT = _BLOCK.map(lambda block: f"/*+{block[2:]}")
-_COMMON = [_BLOCK, _LINE, _HINT, st.sampled_from(["1", "a.b", "=", "(", ")", "a :: b", "f(x)", "%", "case when", "1.5"])]
+_COMMON = [
+    _BLOCK,
+    _LINE,
+    _HINT,
+    st.sampled_from(["1", "a.b", "=", "(", ")", "a :: b", "f(x)", "%", "case when", "1.5"]),
+]
 _DOLLAR = st.sampled_from(["$$", "$tag$", "$a1$"]).flatmap(
     lambda tag: st.lists(st.sampled_from([":id", " a ", "'", "--", "/*", "$x", ";"])).map(
         lambda parts: f"{tag}{''.join(parts)} {tag}"
@@ -93,8 +100,11 @@ PIECES = {
         *(_quoted("'"), _quoted('"'), _escaped("E", "'"), _escaped("e", "'"), _DOLLAR),
         _BLOCK.map(lambda inner: f"/* {inner} :id */"),
         st.sampled_from(
-            ["x::int", "'{}'::jsonb ? 'a'", "x ?| y", "x ?& y", "x -> 'a' ->> 'b'", "x #> y #>> z", "x @> y", "a[1:2]"]
-            + ["U&'d:id'", 'U&"d:id"', "N':id'", "B'01'", "X'1F'", "f(a := 1)", "x @? y", "a::text[1:2]", "|/ 4", "!! 3"]
+            [
+                *("x::int", "'{}'::jsonb ? 'a'", "x ?| y", "x ?& y", "x -> 'a' ->> 'b'", "x #> y #>> z", "x @> y"),
+                *("U&'d:id'", 'U&"d:id"', "N':id'", "B'01'", "X'1F'", "f(a := 1)", "x @? y", "a::text[1:2]"),
+                *("a[1:2]", "|/ 4", "!! 3"),
+            ]
         ),
     ),
     "sqlite": st.one_of(
