@@ -98,7 +98,7 @@ def failure(error: ToolError, call: Call) -> ToolResult:
     if retry_after_ms:
         text += f" Call again in {math.ceil(retry_after_ms / 1000)} s."
     if error.code is Code.INTERNAL:
-        text += f" Give the operator this correlation id: {call.correlation_id}"
+        text += f" Correlation id: {call.correlation_id}"
     details = {
         "code": error.code.value,
         "retryable": error.is_retryable,
@@ -259,15 +259,19 @@ def _refuse_constant(name: str) -> None:
 
 
 def _unrepresentable(table: Table, convert: Callable[[Any], Any], error: Exception) -> ToolError:
-    """Find the value that JSON cannot carry and name its column."""
+    """Find the value that JSON cannot carry and name its column; a write has happened all the same."""
+    done = "" if table.affected is None else "The change was made, but its result cannot be shown. "
     for row in table.rows:
         for column, value in zip(table.columns, row, strict=False):
             try:
                 orjson.dumps([{column.name: convert(value)}])
             except (TypeError, ValueError, RecursionError) as reason:
-                message = f'Column "{column.name}" holds a value that JSON cannot carry; choose rows without it.'
+                message = (
+                    f'{done}Column "{column.name}" holds a value that JSON cannot carry exactly;'
+                    " choose rows without it, or ask the operator to cast it."
+                )
                 return ToolError(Code.UNREPRESENTABLE, message, detail=f"{column.type_name}: {reason}")
-    return ToolError(Code.UNREPRESENTABLE, "The result cannot be written as JSON.", detail=str(error))
+    return ToolError(Code.UNREPRESENTABLE, f"{done}The result cannot be written as JSON.", detail=str(error))
 
 
 def _narrowing(shown: int, parameters: tuple[str, ...]) -> str:

@@ -118,20 +118,24 @@ def resolve(schema: dict[str, Any], reference: str) -> Any:
     return Registry().resolver_with_root(resource).lookup(reference).contents
 
 
-def bind_types(schema: Any, root: dict[str, Any], depth: int = 0) -> frozenset[str]:
+def bind_types(schema: Any, root: dict[str, Any]) -> frozenset[str]:
     """The types that a property's value may have, null left out; empty where the schema does not say."""
+    named = _types(schema, root, 0) - {"null"}
+    return frozenset({"number"}) if named == {"integer", "number"} else named
+
+
+def _types(schema: Any, root: dict[str, Any], depth: int) -> frozenset[str]:
     if not isinstance(schema, dict) or depth > 10:
         return frozenset()
     if "type" in schema:
-        named = {schema["type"]} if isinstance(schema["type"], str) else set(schema["type"])
-        return frozenset({"number"} if named - {"null"} == {"integer", "number"} else named - {"null"})
+        return frozenset([schema["type"]] if isinstance(schema["type"], str) else schema["type"])
     if "$ref" in schema:
-        return bind_types(resolve(root, schema["$ref"]), root, depth + 1)
+        return _types(resolve(root, schema["$ref"]), root, depth + 1)
     if "enum" in schema or "const" in schema:
-        return frozenset(map(_type_of, schema.get("enum", [schema.get("const")]))) - {"null"}
-    for word in _LISTS[:3]:
+        return frozenset(map(_type_of, schema.get("enum", [schema.get("const")])))
+    for word in ("allOf", "anyOf", "oneOf"):
         if word in schema:
-            return frozenset().union(*(bind_types(each, root, depth + 1) for each in schema[word]))
+            return frozenset().union(*(_types(each, root, depth + 1) for each in schema[word]))
     return frozenset()
 
 
