@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from gateway.config.models import AnySource, GatewaySettings
 from gateway.context import Call, Principal
+from gateway.database.care import PoolStats
 from gateway.database.engine import Column, Engine, Statement
 from gateway.database.failures import failure
-from gateway.database.pool import Pool, PoolStats
+from gateway.database.pool import Pool
 from gateway.database.session import Session
 from gateway.errors import Code, GatewayError, ToolError
 
@@ -155,7 +156,7 @@ class Source:
         call = Call("", _ITSELF, asyncio.get_running_loop().time() + self.settings.statement_timeout)
         try:
             async with self.lease(call) as session:
-                self._learn(statement, distinct(statement, await session.describe(statement)))
+                self._learn(statement, await session.describe(statement))
         except ToolError as error:
             if not error.is_retryable and self.is_up:
                 if statement.name not in self._broken:
@@ -167,7 +168,7 @@ class Source:
     def _learn(self, statement: Statement, columns: tuple[Column, ...]) -> None:
         """Remember the columns of a result, which a change of the schema may have changed."""
         if self._shapes.get(statement.name) != columns:
-            self._shapes[statement.name] = columns
+            self._shapes[statement.name] = distinct(statement, columns)
         self._broken.pop(statement.name, None)
 
 
