@@ -12,7 +12,7 @@ Report = Callable[[str], None]
 """Takes one line of progress for the caller; never blocks, drops when the reader is slow."""
 
 
-def _ignore(_: str) -> None:
+def ignore(_: str) -> None:
     """The report of a caller who asked for none."""
 
 
@@ -57,7 +57,7 @@ class Call:
     correlation_id: str
     principal: Principal
     deadline: float
-    report: Report = _ignore
+    report: Report = ignore
 
     def remaining(self) -> float:
         """Seconds until the deadline; never negative."""

@@ -1,0 +1,270 @@
+"""The keys of one issuer: found, fetched in the background, kept while the provider is down (RFC 7517, 8414)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Never
+
+import aiohttp
+from yarl import URL
+
+from gateway.auth.jwt import SigningKey, UnusableKeyError, load_key
+from gateway.config.models import IssuerSettings
+from gateway.net.http import FetchError, get_json, is_loopback
+
+_log = logging.getLogger(__name__)
+
+# A token without `kid` is tried with so many keys; more would be work for strangers.
+_MAX_CANDIDATES: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPolicy:
+    """How keys are fetched and kept; seconds, bytes and counts.
+
+    Attributes:
+        refresh: between two refreshes in the background, with a tenth of jitter.
+        first_retry: after the first failure; doubled after each further one.
+        last_retry: longest pause after failures while there are no keys at all.
+        cool_down: between two fetches that unknown keys may cause, failed ones included.
+        max_stale: how long the last good keys serve while the provider is down.
+        timeout: for one fetch, discovery included.
+        max_bytes: largest document read.
+        max_keys: entries of a set that are looked at.
+    """
+
+    refresh: float = 300.0
+    first_retry: float = 1.0
+    last_retry: float = 30.0
+    cool_down: float = 30.0
+    max_stale: float = 86_400.0
+    timeout: float = 10.0
+    max_bytes: int = 1 << 20
+    max_keys: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _KeySet:
+    named: dict[str, SigningKey]
+    nameless: tuple[SigningKey, ...]
+    thumbprints: frozenset[str]
+    loaded_at: float
+
+
+class IssuerKeys:
+    """The current keys of one issuer. Lookups never wait; fetching is single flight.
+
+    Args:
+        settings: the issuer.
+        session: the client to fetch with.
+        policy: how often, how long, how much.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        settings: IssuerSettings,
+        session: aiohttp.ClientSession,
+        policy: KeyPolicy,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._session = session
+        self._policy = policy
+        self._clock = clock
+        self._set: _KeySet | None = None
+        self._location = settings.jwks_uri
+        self._flight: asyncio.Task[None] | None = None
+        self._next_search = float("-inf")
+        self._failures = 0
+        self._trouble = "no keys were loaded yet"
+
+    @property
+    def was_loaded(self) -> bool:
+        """Whether keys were ever had."""
+        return self._set is not None
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether there are keys, and not older than the policy allows."""
+        return self._current() is not None
+
+    def status(self) -> str:
+        """ "ready", or what is wrong, for operators."""
+        if not self._trouble:
+            return "ready"
+        if keys := self._current():
+            return f"using the keys of {self._clock() - keys.loaded_at:.0f} s ago: {self._trouble}"
+        return self._trouble
+
+    def _current(self) -> _KeySet | None:
+        keys = self._set
+        return keys if keys and self._clock() - keys.loaded_at <= self._policy.max_stale else None
+
+    def find(self, kid: str | None, algorithm: str) -> tuple[SigningKey, ...]:
+        """The keys a token may be signed with: by name, or those that fit when the token names none."""
+        keys = self._current()
+        if keys is None:
+            return ()
+        if kid is not None:
+            return (keys.named[kid],) if kid in keys.named else ()
+        fitting = (key for key in (*keys.nameless, *keys.named.values()) if algorithm in key.algorithms)
+        return tuple(fitting)[:_MAX_CANDIDATES]
+
+    def holds(self, thumbprint: str) -> bool:
+        """Whether a key is still published."""
+        keys = self._current()
+        return keys is not None and thumbprint in keys.thumbprints
+
+    async def obtain(self, kid: str | None, algorithm: str) -> tuple[SigningKey, ...]:
+        """The keys, asking the provider when they are unknown: at most once per cool-down, whoever asks."""
+        # Twice: the fetch in the air may have begun before the key was published.
+        for _ in range(2):
+            if found := self.find(kid, algorithm):
+                return found
+            await self._search()
+        return self.find(kid, algorithm)
+
+    async def _search(self) -> None:
+        if self._flight is None:
+            now = self._clock()
+            if now < self._next_search:
+                return
+            # Before the attempt, so that failures count as well.
+            self._next_search = now + self._policy.cool_down
+            self._location = self._settings.jwks_uri
+        await self.refresh()
+
+    async def keep_fresh(self) -> Never:
+        """Refresh for ever: the background task of this issuer."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(self.pause())
+
+    def pause(self) -> float:
+        """Seconds until the next refresh in the background: longer after each failure, with jitter."""
+        policy = self._policy
+        pause = policy.refresh
+        if self._failures:
+            cap = policy.refresh if self.has_keys else min(policy.last_retry, policy.refresh)
+            pause = min(cap, policy.first_retry * 2.0 ** min(self._failures - 1, 30))
+        return pause * random.uniform(0.9, 1.1)  # noqa: S311 - jitter, no secret
+
+    async def refresh(self) -> None:
+        """Fetch the keys once, joining a fetch that is already in the air. Never fails: see `status`."""
+        if self._flight is None:
+            self._flight = asyncio.create_task(self._fetch())
+            self._flight.add_done_callback(self._landed)
+        # A caller that goes away must not take the fetch of all the others along.
+        await asyncio.shield(self._flight)
+
+    def _landed(self, _: asyncio.Task[None]) -> None:
+        self._flight = None
+
+    async def aclose(self) -> None:
+        """Stop a fetch that is in the air."""
+        if (flight := self._flight) is not None:
+            flight.cancel()
+            await asyncio.wait([flight])
+
+    async def _fetch(self) -> None:
+        try:
+            async with asyncio.timeout(self._policy.timeout):
+                keys = await self._load()
+        except FetchError as error:
+            self._fail(error.message)
+        except TimeoutError:
+            self._fail(f"the provider did not answer within {self._policy.timeout:g} s")
+        except Exception as error:  # noqa: BLE001 - a dead fetcher would lock everybody out within a day
+            self._fail(f"unexpected {type(error).__name__}")
+            _log.exception("fetching the keys of %s failed unexpectedly", self._settings.issuer)
+        else:
+            self._adopt(keys)
+
+    def _fail(self, trouble: str) -> None:
+        self._failures += 1
+        # The location may have moved; explicit settings stay.
+        self._location = self._settings.jwks_uri
+        if trouble != self._trouble:
+            _log.warning("no fresh keys of issuer %s: %s", self._settings.issuer, trouble)
+        self._trouble = trouble
+
+    def _adopt(self, keys: _KeySet) -> None:
+        before = self._set.thumbprints if self._set else frozenset()
+        if keys.thumbprints != before:
+            _log.info(
+                "issuer %s has %d usable key(s), %d of them new, %d gone",
+                self._settings.issuer,
+                len(keys.thumbprints),
+                len(keys.thumbprints - before),
+                len(before - keys.thumbprints),
+            )
+        self._set = keys
+        self._failures = 0
+        self._trouble = ""
+
+    async def _load(self) -> _KeySet:
+        if self._location is None:
+            self._location = await self._discover()
+        return self._key_set(await self._get(self._location))
+
+    async def _get(self, url: str) -> Any:
+        return await get_json(self._session, url, max_bytes=self._policy.max_bytes, timeout=self._policy.timeout)
+
+    async def _discover(self) -> str:
+        """The `jwks_uri` of the issuer's metadata: OpenID Connect Discovery 1.0, else RFC 8414."""
+        try:
+            document = await self._get(openid_configuration_url(self._settings.issuer))
+        except FetchError as first:
+            try:
+                document = await self._get(authorization_server_url(self._settings.issuer))
+            except FetchError:
+                raise first from None
+        if not isinstance(document, dict):
+            raise FetchError("the discovery document is not an object")
+        # Whoever serves this document vouches for one issuer only (RFC 8414 section 3.3).
+        if (stated := document.get("issuer")) != self._settings.issuer:
+            raise FetchError(f"the discovery document names the issuer {stated!r:.200}; set exactly that, or jwks_uri")
+        location = document.get("jwks_uri")
+        if not isinstance(location, str):
+            raise FetchError("the discovery document has no jwks_uri")
+        if is_loopback(location) and not is_loopback(self._settings.issuer):
+            raise FetchError("the discovery document points to this machine")
+        return location
+
+    def _key_set(self, document: Any) -> _KeySet:
+        entries = document.get("keys") if isinstance(document, dict) else None
+        if not isinstance(entries, list):
+            raise FetchError("the key set has no list of keys")
+        named: dict[str, SigningKey] = {}
+        nameless: list[SigningKey] = []
+        for entry in entries[: self._policy.max_keys]:
+            try:
+                key = load_key(entry)
+            except UnusableKeyError as error:
+                _log.debug("issuer %s: key skipped: %s", self._settings.issuer, error)
+                continue
+            if key.kid is None:
+                nameless.append(key)
+            else:
+                named.setdefault(key.kid, key)
+        thumbprints = frozenset(key.thumbprint for key in (*named.values(), *nameless))
+        if not thumbprints:
+            raise FetchError("the key set has no usable key")
+        return _KeySet(named, tuple(nameless), thumbprints, self._clock())
+
+
+def openid_configuration_url(issuer: str) -> str:
+    """OpenID Connect Discovery 1.0, section 4: the well-known part comes last."""
+    return issuer.rstrip("/") + "/.well-known/openid-configuration"
+
+
+def authorization_server_url(issuer: str) -> str:
+    """RFC 8414 section 3.1: the well-known part comes between host and path."""
+    url = URL(issuer)
+    return str(url.with_path("/.well-known/oauth-authorization-server" + url.path.rstrip("/")))

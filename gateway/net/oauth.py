@@ -1,0 +1,97 @@
+"""The gateway's own outgoing tokens: OAuth 2.0 client credentials (RFC 6749 section 4.4)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import aiohttp
+import orjson
+
+from gateway.errors import GatewayError
+
+REFRESH_BEFORE: Final = 60.0
+"""Seconds before expiry at which a token is replaced, so that none expires in the middle of a request."""
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
+_MAX_BYTES: Final = 65536
+_DEFAULT_LIFE: Final = 300.0
+
+
+class TokenError(GatewayError):
+    """The token endpoint gave no token; the message says why, without the secret."""
+
+
+class ClientCredentials:
+    """A source of access tokens: cached, refreshed early, one request at a time.
+
+    Args:
+        url: the token endpoint.
+        client_id: who asks.
+        client_secret: sent by HTTP Basic (RFC 6749 section 2.3.1).
+        scope: what to ask for; "" for the client's default.
+        resource: the audience to ask for (RFC 8707); "" for none.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        client_id: str,
+        client_secret: str,
+        *,
+        scope: str = "",
+        resource: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._url = url
+        self._auth = aiohttp.BasicAuth(client_id, client_secret)
+        fields = {"grant_type": "client_credentials", "scope": scope, "resource": resource}
+        self._form = {key: value for key, value in fields.items() if value}
+        self._clock = clock
+        self._token = ""
+        self._refresh_at = 0.0
+        self._fetching: asyncio.Task[str] | None = None
+
+    async def token(self) -> str:
+        """A token good for at least a minute (half its life, if it lives shorter than two).
+
+        Raises:
+            TokenError: the endpoint refused or could not be reached.
+        """
+        if self._token and self._clock() < self._refresh_at:
+            return self._token
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._fetch())
+            self._fetching.add_done_callback(self._forget)
+        return await asyncio.shield(self._fetching)
+
+    def _forget(self, _: asyncio.Task[str]) -> None:
+        self._fetching = None
+
+    async def _fetch(self) -> str:
+        asked_at = self._clock()
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=_TIMEOUT) as session,
+                session.post(self._url, data=self._form, auth=self._auth, allow_redirects=False) as response,
+            ):
+                raw = await response.content.read(_MAX_BYTES)
+                answer = _decode(raw)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise TokenError(f"The token endpoint {self._url} cannot be reached: {error or 'timed out'}") from error
+        token, life = answer.get("access_token"), answer.get("expires_in", _DEFAULT_LIFE)
+        if not isinstance(token, str) or not isinstance(life, int | float):
+            reason = answer.get("error_description") or answer.get("error") or f"HTTP {response.status}"
+            raise TokenError(f"The token endpoint {self._url} gave no token: {str(reason)[:200]}")
+        self._token, self._refresh_at = token, asked_at + life - min(REFRESH_BEFORE, life / 2)
+        return token
+
+
+def _decode(raw: bytes) -> dict[str, Any]:
+    try:
+        answer = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return {}
+    return answer if isinstance(answer, dict) else {}

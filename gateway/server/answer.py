@@ -1,0 +1,103 @@
+"""One answer to one POST: JSON, or an SSE stream when there is progress to tell or the work runs long.
+
+Nothing is written until one of the two is certain, so a call that fails before
+any progress still gets its HTTP status (MCP 2026-07-28, Streamable HTTP).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from aiohttp import web
+
+STREAM_AFTER: Final = 5.0
+"""Seconds of silence after which the answer becomes a stream, so that no proxy gives up on it."""
+KEEP_ALIVE: Final = 15.0
+"""Seconds between comment lines on a silent stream."""
+MAX_PENDING: Final = 64
+"""Progress lines kept for a slow reader; older ones are dropped, which keeps the sequence rising."""
+
+_STREAM_HEADERS: Final = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+
+
+def _event(message: bytes) -> bytes:
+    return b"event: message\ndata: " + message + b"\n\n"
+
+
+class Answer:
+    """The reply of one request. Used by its handler only.
+
+    Args:
+        request: the POST.
+        headers: headers for either form.
+        may_stream: whether the client accepts `text/event-stream`.
+    """
+
+    def __init__(self, request: web.Request, headers: dict[str, str], *, may_stream: bool) -> None:
+        self._request = request
+        self._headers = headers
+        self._may_stream = may_stream
+        self._pending: deque[bytes] = deque(maxlen=MAX_PENDING)
+        self._wake = asyncio.Event()
+        self._last: bytes | None = None
+        self._writer: asyncio.Task[web.StreamResponse] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        if may_stream:
+            self._timer = asyncio.get_running_loop().call_later(STREAM_AFTER, self._open)
+
+    def notify(self, message: bytes) -> None:
+        """Send a notification ahead of the result; never blocks, and is dropped where no stream may be."""
+        if self._may_stream:
+            self._pending.append(_event(message))
+            self._open()
+            self._wake.set()
+
+    async def finish(self, message: bytes, status: int, headers: dict[str, str] | None = None) -> web.StreamResponse:
+        """Send the result or error; on a stream the status has long been 200."""
+        self._stop_timer()
+        if self._writer is None:
+            return web.Response(
+                body=message, status=status, content_type="application/json", headers=self._headers | (headers or {})
+            )
+        self._last = _event(message)
+        self._wake.set()
+        return await self._writer
+
+    async def abandon(self) -> None:
+        """Stop writing, because the work was cancelled."""
+        self._stop_timer()
+        if self._writer is not None:
+            self._writer.cancel()
+            await asyncio.gather(self._writer, return_exceptions=True)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _open(self) -> None:
+        if self._writer is None:
+            self._stop_timer()
+            self._writer = asyncio.create_task(self._write())
+
+    async def _write(self) -> web.StreamResponse:
+        response = web.StreamResponse(headers=self._headers | _STREAM_HEADERS)
+        await response.prepare(self._request)
+        while True:
+            while self._pending:
+                await response.write(self._pending.popleft())
+            if self._last is not None:
+                await response.write(self._last)
+                await response.write_eof()
+                return response
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(KEEP_ALIVE):
+                    await self._wake.wait()
+            except TimeoutError:
+                await response.write(b": keep-alive\n\n")

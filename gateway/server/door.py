@@ -1,0 +1,134 @@
+"""The door, in this order: Host and Origin, correlation id, token, rate. Nothing is parsed for a stranger."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import secrets
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from gateway.auth.bearer import bearer_token
+from gateway.config.models import ServerSettings
+from gateway.context import Principal
+from gateway.errors import RateLimited, Refused
+from gateway.resilience.ratelimit import RateLimiter
+from gateway.server.snapshot import Snapshot
+
+_CORRELATION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+
+def correlation_id(request: web.Request) -> str:
+    """The caller's `X-Request-ID` when it is harmless, else a new one of 128 random bits."""
+    offered = request.headers.get("X-Request-ID", "")
+    return offered if _CORRELATION.fullmatch(offered) else secrets.token_hex(16)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address, without a port, means this machine."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _host_of(authority: str) -> str:
+    """The host of a Host header, lower case and without its port; "" when malformed."""
+    try:
+        parts = urlsplit(f"//{authority}")
+        return "" if parts.username or parts.path or parts.query else (parts.hostname or "")
+    except ValueError:
+        return ""
+
+
+class Origins:
+    """Which Host and Origin values are ours: the fence against DNS rebinding (MCP transports, security warning)."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        public = [settings.public_url] if settings.public_url else []
+        self._on_loopback = is_loopback(settings.host)
+        self._hosts = frozenset(
+            _host_of(authority)
+            for authority in (*settings.allowed_hosts, settings.host, *(urlsplit(url).netloc for url in public))
+        )
+        self._origins = frozenset(origin.rstrip("/").lower() for origin in (*settings.allowed_origins, *public))
+
+    def check(self, hosts: Iterable[str], origin: str | None) -> None:
+        """Let a request through whose Host is ours and whose Origin, if any, is allowed.
+
+        Raises:
+            Refused: 421 for a foreign Host, 403 for a foreign Origin.
+        """
+        named = [_host_of(host) for host in hosts]
+        if len(named) != 1 or not (named[0] in self._hosts or (self._on_loopback and is_loopback(named[0]))):
+            raise Refused(421, "This Host is not served here; the operator lists names in server.allowed_hosts.")
+        if origin is not None and origin.lower() not in self._origins and not self._is_local(origin):
+            raise Refused(403, "This Origin is not allowed; the operator lists origins in server.allowed_origins.")
+
+    def _is_local(self, origin: str) -> bool:
+        try:
+            return self._on_loopback and is_loopback(urlsplit(origin).hostname or "")
+        except ValueError:
+            return False
+
+
+class Proxies:
+    """Whose word is taken for where a request comes from.
+
+    Args:
+        networks: CIDR blocks of the proxies in front.
+    """
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._networks = tuple(ipaddress.ip_network(network) for network in networks)
+
+    def client_address(self, peer: str, forwarded: Iterable[str]) -> str:
+        """The nearest address that is not one of our proxies; beyond it anybody may have written anything.
+
+        Args:
+            peer: the address of the connection.
+            forwarded: the values of X-Forwarded-For, in order.
+        """
+        hops = [hop.strip() for value in forwarded for hop in value.split(",")]
+        address = peer
+        while hops and self._is_trusted(address):
+            address = hops.pop()
+        try:
+            return str(ipaddress.ip_address(address))
+        except ValueError:
+            return peer
+
+    def _is_trusted(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._networks)
+
+
+async def authenticate(request: web.Request, snapshot: Snapshot) -> Principal:
+    """The principal behind the request's bearer token.
+
+    Raises:
+        Unauthenticated: no token, two tokens, or one that does not verify.
+        IdentityProviderUnavailable: nothing to verify it with yet.
+    """
+    verifier = snapshot.verifier
+    if snapshot.settings.auth.mode == "none":
+        return await verifier.verify("")
+    token = bearer_token(request.headers.getall("Authorization", []), request.query.keys())
+    return verifier.known(token) or await verifier.verify(token)
+
+
+def admit(limiter: RateLimiter, principal: Principal) -> None:
+    """Count one request against the client's budget.
+
+    Raises:
+        RateLimited: the budget is used up.
+    """
+    wait = limiter.admit((principal.issuer, principal.client_id or principal.subject))
+    if wait > 0:
+        raise RateLimited(wait)

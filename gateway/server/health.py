@@ -1,0 +1,50 @@
+"""Liveness and readiness, for both listeners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from gateway.server.snapshot import Snapshot
+
+
+class Health:
+    """Tells an orchestrator whether to keep the process and whether to send it traffic.
+
+    Args:
+        current: gives the snapshot in force.
+    """
+
+    def __init__(self, current: Callable[[], Snapshot]) -> None:
+        self._current = current
+        self.is_stopping = False
+
+    async def live(self, _: web.Request) -> web.Response:
+        """200 while the process serves at all."""
+        return web.json_response({"status": "live"})
+
+    async def ready(self, _: web.Request) -> web.Response:
+        """200 when calls can be served, else 503; lists each issuer and source."""
+        return self._report(lambda trouble: "up" if not trouble else "down")
+
+    async def ready_in_detail(self, _: web.Request) -> web.Response:
+        """The same with each source's trouble in the operators' words, for the admin listener only."""
+        return self._report(lambda trouble: trouble or "up")
+
+    def _report(self, words: Callable[[str], str]) -> web.Response:
+        snapshot = self._current()
+        is_ready = snapshot.is_ready and not self.is_stopping
+        body: dict[str, Any] = {
+            "status": "ready" if is_ready else "stopping" if self.is_stopping else "unready",
+            "issuers": snapshot.verifier.status(),
+            "sources": {
+                name: {"status": words("" if source.is_up else source.trouble or "down"), "required": source.required}
+                for name, source in snapshot.sources.items()
+            },
+        }
+        return web.json_response(
+            body, status=200 if is_ready else 503, dumps=lambda value: orjson.dumps(value).decode()
+        )

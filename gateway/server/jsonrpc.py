@@ -1,0 +1,111 @@
+"""JSON-RPC 2.0 on the wire: strict in what it takes, exact in what it gives.
+
+Neither parser at hand is strict alone: the stdlib lets NaN, duplicate keys and
+lone surrogates through, orjson turns integers beyond 64 bits into floats. The
+stdlib with hooks reads numbers exactly; orjson is asked about surrogates only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final, NoReturn
+
+import orjson
+
+from gateway.errors import ProtocolError
+
+PARSE_ERROR: Final = -32700
+INVALID_REQUEST: Final = -32600
+_MAX_EXPONENT: Final = 1000
+_MAX_INT64: Final = 2**63 - 1
+
+RequestId = str | int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One request, or one notification when `id` is None."""
+
+    id: RequestId | None
+    method: str
+    params: Mapping[str, Any] | None
+    body: Mapping[str, Any]
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
+        raise ValueError("an object has the same key twice")
+    return unique
+
+
+def _exact(text: str) -> Decimal:
+    number = Decimal(text)
+    # A short text may stand for a number of a billion digits, which int() would spell out.
+    if number and abs(number.adjusted()) > _MAX_EXPONENT:
+        raise ValueError("a number is out of range")
+    return number
+
+
+def parse(body: bytes) -> Message:
+    """One JSON-RPC request or notification from a request body.
+
+    Integers keep every digit, other numbers are Decimals.
+
+    Raises:
+        ProtocolError: -32700 when it is not JSON, -32600 when it is not one request.
+    """
+    try:
+        text = body.decode("utf-8")
+        decoded = json.loads(text, parse_float=_exact, parse_constant=_no_constant, object_pairs_hook=_unique)
+        if "\\u" in text:
+            orjson.loads(body)
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        raise ProtocolError(PARSE_ERROR, "The body is not valid JSON.", detail=str(error)) from None
+    return _message(decoded)
+
+
+def _message(decoded: Any) -> Message:
+    if isinstance(decoded, list):
+        raise ProtocolError(INVALID_REQUEST, "Batches are not served; send one JSON-RPC message for each POST.")
+    if not isinstance(decoded, dict) or decoded.get("jsonrpc") != "2.0" or not isinstance(decoded.get("method"), str):
+        raise ProtocolError(INVALID_REQUEST, "The body must be one JSON-RPC 2.0 request or notification.")
+    identifier = decoded.get("id")
+    if "id" in decoded and (isinstance(identifier, bool) or not isinstance(identifier, str | int)):
+        raise ProtocolError(INVALID_REQUEST, "A request's id must be a string or an integer.")
+    params = decoded.get("params")
+    if "params" in decoded and not isinstance(params, dict):
+        raise ProtocolError(INVALID_REQUEST, "params must be an object.")
+    return Message(identifier, decoded["method"], params, decoded)
+
+
+def wire_int(value: Any) -> Any:
+    """An id or token as orjson can write it: integers beyond 64 bits as their digits."""
+    if isinstance(value, int) and abs(value) > _MAX_INT64:
+        return orjson.Fragment(str(value))
+    return value
+
+
+def result_bytes(identifier: RequestId | None, result: Mapping[str, Any]) -> bytes:
+    """A successful response."""
+    return orjson.dumps({"jsonrpc": "2.0", "id": wire_int(identifier), "result": result})
+
+
+def error_bytes(identifier: RequestId | None, code: int, message: str, data: Any = None) -> bytes:
+    """An error response; the id is null when the request's could not be read (JSON-RPC 2.0 section 5)."""
+    error = {"code": code, "message": message}
+    if data is not None:
+        error["data"] = data
+    return orjson.dumps({"jsonrpc": "2.0", "id": wire_int(identifier), "error": error})
+
+
+def notification_bytes(method: str, params: Mapping[str, Any]) -> bytes:
+    """A notification to the client."""
+    return orjson.dumps({"jsonrpc": "2.0", "method": method, "params": params})

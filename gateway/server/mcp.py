@@ -1,0 +1,233 @@
+"""The MCP SDK's low-level server, and the handlers that it calls. Nothing else in the house knows the SDK.
+
+Rows never pass through the SDK's models, which would turn exact decimals into
+text: a handler leaves them as ready JSON on its exchange, and the transport
+puts them into the envelope that the SDK has checked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import mcp_types as types
+import orjson
+from anyio import Event
+from mcp.server.caching import CacheHint
+from mcp.server.connection import Connection
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel.server import Server
+from mcp.server.runner import serve_one
+from mcp.shared.dispatcher import CallOptions
+from mcp.shared.exceptions import MCPError, NoBackChannelError
+from mcp.shared.message import ServerMessageMetadata
+from mcp.shared.transport_context import TransportContext
+from pydantic import ValidationError
+
+from gateway import __version__
+from gateway.context import Call
+from gateway.errors import ProtocolError
+from gateway.server.answer import Answer
+from gateway.server.jsonrpc import Message, notification_bytes
+from gateway.server.snapshot import Snapshot
+from gateway.telemetry import tracing
+from gateway.tools.execute import execute
+from gateway.tools.results import ToolResult
+
+INVALID_PARAMS: Final = -32602
+_LIST_TTL_MS: Final = 60_000
+_INSTRUCTIONS: Final = (
+    "Each tool runs one fixed SQL statement. Results are {rows, row_count, truncated}; "
+    "when truncated is true, narrow the query with the tool's parameters."
+)
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One JSON-RPC request in the works: what handlers read, and what they leave for the transport.
+
+    Attributes:
+        call: who asks, and until when.
+        snapshot: the configuration that this request began with.
+        answer: where notifications go.
+        is_modern: whether the client speaks 2026-07-28 or later.
+        result: a tool call's outcome, once there is one.
+        tool: the tool's name, once it is known to exist.
+    """
+
+    call: Call
+    snapshot: Snapshot
+    answer: Answer
+    is_modern: bool
+    result: ToolResult | None = None
+    tool: str = ""
+
+
+@dataclass(slots=True)
+class DispatchContext:
+    """The SDK's view of one exchange (`mcp.shared.dispatcher.DispatchContext`): it can notify, never ask."""
+
+    transport: TransportContext
+    request_id: str | int
+    message_metadata: ServerMessageMetadata
+    answer: Answer
+    can_send_request: bool = False
+    cancel_requested: Event = field(default_factory=Event)
+
+    async def send_raw_request(
+        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
+    ) -> dict[str, Any]:
+        """Refuse: a gateway has nothing to ask of its client."""
+        raise NoBackChannelError(method)
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None) -> None:
+        """Queue a notification on this request's stream."""
+        self.answer.notify(notification_bytes(method, params or {}))
+
+    async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
+        """Report nothing: a call tells its stages through `Call.report`."""
+
+
+Context = ServerRequestContext[Snapshot, Exchange]
+
+
+class Background:
+    """Work that outlives its client: a write, once begun, is seen through for clients before 2026-07-28.
+
+    Attributes:
+        deadline: the event loop's time until which `drain` waits; set when the process begins to stop.
+    """
+
+    def __init__(self) -> None:
+        self.deadline = 0.0
+        self._tasks: set[asyncio.Task[ToolResult]] = set()
+
+    async def see_through(self, work: Coroutine[Any, Any, ToolResult]) -> ToolResult:
+        """Run to the end even when the awaiting request is cancelled."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def drain(self) -> None:
+        """Wait until the deadline for what still runs, then cancel it."""
+        if self._tasks:
+            grace = max(0.0, self.deadline - asyncio.get_running_loop().time())
+            _, late = await asyncio.wait(self._tasks, timeout=grace)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+
+def build_server(background: Background) -> Server[Snapshot]:
+    """The SDK's server with our handlers; one for the process, the snapshot comes with each request."""
+
+    async def list_tools(ctx: Context, params: types.PaginatedRequestParams | None) -> dict[str, Any]:
+        _refuse_cursor(params)
+        exchange = _exchange(ctx)
+        snapshot = exchange.snapshot
+        visible = snapshot.catalog.visible(exchange.call.principal)
+        return {"tools": [tool.describe(snapshot.sources[tool.source].shapes.get(tool.name)) for tool in visible]}
+
+    async def call_tool(ctx: Context, params: types.CallToolRequestParams) -> dict[str, Any]:
+        exchange = _exchange(ctx)
+        call, snapshot = exchange.call, exchange.snapshot
+        tool = snapshot.catalog.require(params.name, call.principal)
+        exchange.tool = tool.name
+        meta = (ctx.params or {}).get("_meta") or {}
+        with tracing.tool_span(call, tool.name, ctx.protocol_version, meta) as span:
+            work = execute(call, snapshot.catalog, snapshot.sources, tool.name, params.arguments or {})
+            must_finish = tool.statement.writes and not exchange.is_modern
+            result = await (background.see_through(work) if must_finish else work)
+            if result.is_error:
+                span.set_attribute("gateway.error.code", result.code)
+                tracing.mark_failed(span, "tool_error")
+        exchange.result = result
+        return _envelope(result)
+
+    async def list_prompts(ctx: Context, params: types.PaginatedRequestParams | None) -> dict[str, Any]:
+        _refuse_cursor(params)
+        return {"prompts": []}
+
+    async def list_resources(ctx: Context, params: types.PaginatedRequestParams | None) -> dict[str, Any]:
+        _refuse_cursor(params)
+        return {"resources": []}
+
+    async def list_templates(ctx: Context, params: types.PaginatedRequestParams | None) -> dict[str, Any]:
+        _refuse_cursor(params)
+        return {"resourceTemplates": []}
+
+    private, public = CacheHint(_LIST_TTL_MS, "private"), CacheHint(_LIST_TTL_MS, "public")
+    server: Server[Snapshot] = Server(
+        "mcp-database-gateway",
+        version=__version__,
+        title="MCP Database Gateway",
+        instructions=_INSTRUCTIONS,
+        cache_hints={
+            "server/discover": public,
+            "tools/list": private,
+            "prompts/list": private,
+            "resources/list": private,
+            "resources/templates/list": private,
+        },
+    )
+    server.add_request_handler("tools/list", types.PaginatedRequestParams, list_tools)
+    server.add_request_handler("tools/call", types.CallToolRequestParams, call_tool)
+    server.add_request_handler("prompts/list", types.PaginatedRequestParams, list_prompts)
+    server.add_request_handler("resources/list", types.PaginatedRequestParams, list_resources)
+    server.add_request_handler("resources/templates/list", types.PaginatedRequestParams, list_templates)
+    # The SDK's own span middleware would double ours; this list is provisional API, used here only.
+    server.middleware.clear()
+    return server
+
+
+def _exchange(ctx: Context) -> Exchange:
+    if ctx.request is None:
+        raise RuntimeError("a handler was called without its exchange")
+    return ctx.request
+
+
+def _refuse_cursor(params: types.PaginatedRequestParams | None) -> None:
+    if params is not None and params.cursor is not None:
+        raise ProtocolError(INVALID_PARAMS, "Unknown cursor: lists come whole, on one page.")
+
+
+def _envelope(result: ToolResult) -> dict[str, Any]:
+    """The tool result as the SDK checks it; an empty object stands where the rows will be."""
+    content = [{"type": "text", "text": text} for text in (result.text, *result.hints)]
+    envelope: dict[str, Any] = {"content": content, "isError": result.is_error, "resultType": "complete"}
+    if result.structured is not None:
+        envelope["structuredContent"] = {}
+    if result.meta:
+        envelope["_meta"] = result.meta
+    return envelope
+
+
+async def handle(
+    server: Server[Snapshot], exchange: Exchange, message: Message, connection: Connection
+) -> dict[str, Any]:
+    """Run one request through the SDK and return its result, rows in place.
+
+    Raises:
+        GatewayError: a failure with a name; what the SDK refused comes as ProtocolError, in its words.
+    """
+    context = DispatchContext(
+        transport=TransportContext(kind="streamable-http", can_send_request=False),
+        request_id=message.id or 0,
+        message_metadata=ServerMessageMetadata(request_context=exchange),
+        answer=exchange.answer,
+    )
+    try:
+        result = await serve_one(
+            server, context, message.method, message.params, connection=connection, lifespan_state=exchange.snapshot
+        )
+    except MCPError as error:
+        raise ProtocolError(error.error.code, error.error.message, data=error.error.data) from error
+    except ValidationError as error:
+        detail = f"{error.error_count()} invalid field(s)"
+        raise ProtocolError(INVALID_PARAMS, "Invalid request parameters", detail=detail) from None
+    if "structuredContent" in result and exchange.result is not None and exchange.result.structured is not None:
+        result["structuredContent"] = orjson.Fragment(exchange.result.structured)
+    return result

@@ -1,0 +1,75 @@
+"""The way of one request: the door, the transport, the log line."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Unauthenticated
+from gateway.resilience.ratelimit import RateLimiter
+from gateway.server import door
+from gateway.server.record import Record
+from gateway.server.refusals import Refusals
+from gateway.server.snapshot import Snapshot
+from gateway.server.transport import Transport
+from gateway.telemetry import logs, tracing
+
+
+class Reception:
+    """Receives every request of the agents' listener and sees it through, from door to log line."""
+
+    def __init__(self, snapshot: Snapshot, transport: Transport, refusals: Refusals) -> None:
+        settings = snapshot.settings
+        self._snapshot = snapshot
+        self._transport = transport
+        self._refusals = refusals
+        self._origins = door.Origins(settings.server)
+        self._proxies = door.Proxies(settings.server.trusted_proxies)
+        limits = settings.limits
+        self._limiter = RateLimiter(limits.requests_per_minute, limits.burst, limits.max_clients)
+
+    async def receive(self, request: web.Request) -> web.StreamResponse:
+        """One POST of `/mcp`: admitted, served, answered, logged."""
+        correlation_id = door.correlation_id(request)
+        logs.correlation_id.set(correlation_id)
+        address = self._proxies.client_address(request.remote or "", request.headers.getall("X-Forwarded-For", []))
+        record = Record(request.method, address)
+        with tracing.request_span(request.method, request.path, correlation_id, request.headers) as span:
+            try:
+                return await self._serve(request, correlation_id, record)
+            except GatewayError as error:
+                record.outcome, record.detail = _outcome(error), error.detail
+                response = self._refusals.respond(error, correlation_id, _early_status(error))
+                record.status = response.status
+                return response
+            except (asyncio.CancelledError, ConnectionError):
+                record.outcome = "disconnected"
+                raise
+            finally:
+                span.set_attribute("http.response.status_code", record.status)
+                record.write()
+
+    async def _serve(self, request: web.Request, correlation_id: str, record: Record) -> web.StreamResponse:
+        self._origins.check(request.headers.getall("Host", []), request.headers.get("Origin"))
+        if request.method != "POST":
+            raise Refused(405, "Send JSON-RPC messages by POST; there is no stream to GET and no session to DELETE.")
+        principal = await door.authenticate(request, self._snapshot)
+        record.client = principal.client_id or principal.subject
+        door.admit(self._limiter, principal)
+        return await self._transport.serve(request, self._snapshot, principal, correlation_id, record)
+
+
+def _outcome(error: GatewayError) -> str:
+    match error:
+        case Unauthenticated():
+            return f"unauthenticated:{error.reason or 'no_token'}"
+        case RateLimited():
+            return "rate_limited"
+        case _:
+            return "refused"
+
+
+def _early_status(error: GatewayError) -> int | None:
+    """A message that was never understood is a bad request in every era."""
+    return 400 if isinstance(error, ProtocolError) else None

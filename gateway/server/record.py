@@ -1,0 +1,53 @@
+"""The one log line of each request."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+_log: Final = logging.getLogger("gateway.request")
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known of a request, filled in as it goes through the house.
+
+    Attributes:
+        http_method: of the request.
+        address: the client's, as far as the proxies in front are trusted.
+        method: the JSON-RPC method, once parsed.
+        tool: the tool's name, once it is known to exist.
+        client: the verified client id or subject.
+        outcome: "ok", a tool error's code, a reason, or a JSON-RPC code.
+        rows: rows in the result.
+        status: the HTTP status; 0 when the client left before there was one.
+        detail: the operators' words on a failure.
+    """
+
+    http_method: str
+    address: str
+    method: str = ""
+    tool: str = ""
+    client: str = ""
+    outcome: str = "ok"
+    rows: int | None = None
+    status: int = 0
+    detail: str = ""
+    _started: float = field(default_factory=time.perf_counter)
+
+    def write(self) -> None:
+        """Write the line; fields that are not known are left out."""
+        extra: dict[str, object] = {
+            "http_method": self.http_method,
+            "address": self.address,
+            "status": self.status,
+            "outcome": self.outcome,
+            "duration_ms": round((time.perf_counter() - self._started) * 1000, 3),
+        }
+        optional = {"mcp_method": self.method, "tool": self.tool, "client": self.client, "detail": self.detail}
+        extra.update((key, value) for key, value in optional.items() if value)
+        if self.rows is not None:
+            extra["rows"] = self.rows
+        _log.info("request", extra=extra)

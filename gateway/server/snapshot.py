@@ -1,0 +1,46 @@
+"""What a call works with: verifier, sources and catalogue, immutable together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from gateway.auth.verifier import Verifier, open_verifier
+from gateway.config.loader import Configuration
+from gateway.config.models import GatewaySettings
+from gateway.database.sources import Source, build_engine, open_sources
+from gateway.tools.catalog import Catalog, build
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One configuration, alive. A call holds the snapshot it started with until it ends."""
+
+    settings: GatewaySettings
+    verifier: Verifier
+    catalog: Catalog
+    sources: Mapping[str, Source]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether calls can be served: keys were loaded, one source is up and every required one is."""
+        sources = self.sources.values()
+        any_up = not sources or any(source.is_up for source in sources)
+        return self.verifier.is_ready and any_up and all(source.is_up for source in sources if source.required)
+
+
+@asynccontextmanager
+async def open_snapshot(configuration: Configuration) -> AsyncIterator[Snapshot]:
+    """Build everything a configuration names; databases and providers are reached in the background.
+
+    Raises:
+        ConfigError: a tool cannot be built.
+    """
+    settings = configuration.settings
+    engines = {name: build_engine(source) for name, source in settings.sources.items()}
+    catalog = build(configuration, engines)
+    async with AsyncExitStack() as stack:
+        verifier = await stack.enter_async_context(open_verifier(settings.auth))
+        sources = await stack.enter_async_context(open_sources(settings, engines, catalog.statements()))
+        yield Snapshot(settings, verifier, catalog, sources)

@@ -1,0 +1,208 @@
+"""Streamable HTTP: from an admitted POST to its JSON or SSE answer, for every protocol era.
+
+2026-07-28 is stateless by itself; the revisions before it are served without
+sessions, each POST on its own. A version header that names no revision of the
+handshake era makes a request modern, and the modern ladder then judges it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from aiohttp import hdrs, web
+from mcp.server.connection import Connection
+from mcp.shared.inbound import (
+    ERROR_CODE_HTTP_STATUS,
+    MCP_PARAM_HEADER_PREFIX,
+    MCP_PROTOCOL_VERSION_HEADER,
+    InboundLadderRejection,
+    classify_inbound_request,
+    find_duplicated_routing_header,
+    unsupported_protocol_version_rejection,
+    validate_mcp_param_headers,
+)
+from mcp.shared.jsonrpc_dispatcher import progress_token_from_params
+from mcp_types import HEADER_MISMATCH
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+
+from gateway.context import Call, Principal, Report, ignore
+from gateway.errors import GatewayError, ProtocolError, Refused, to_wire
+from gateway.server import mcp
+from gateway.server.answer import Answer
+from gateway.server.jsonrpc import Message, error_bytes, notification_bytes, parse, result_bytes, wire_int
+from gateway.server.record import Record
+from gateway.server.refusals import Refusals
+from gateway.server.snapshot import Snapshot
+
+_log: Final = logging.getLogger("gateway.server")
+_ASSUMED_VERSION: Final = "2025-03-26"
+_BODY_SECONDS: Final = 30.0
+_MAX_METHOD: Final = 64
+
+
+async def read_body(request: web.Request, limit: int) -> bytes:
+    """The request's body, refused as soon as it is too large, too slow or not JSON by its own account.
+
+    Raises:
+        Refused: 413, 415 or 408.
+    """
+    if request.content_type != "application/json":
+        raise Refused(415, "Content-Type must be application/json.")
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        raise Refused(415, "Compressed bodies are not served; send the JSON as it is.")
+    if (request.content_length or 0) > limit:
+        raise Refused(413, f"The body is larger than {limit} bytes.")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > limit:
+                    raise Refused(413, f"The body is larger than {limit} bytes.")
+    except TimeoutError:
+        raise Refused(408, f"The body did not arrive within {_BODY_SECONDS:.0f} s.") from None
+    return bytes(body)
+
+
+def _accepts(request: web.Request) -> tuple[bool, bool]:
+    """Whether the client takes JSON, and whether it takes an event stream (RFC 9110 section 12.5.1)."""
+    ranges = {part.split(";")[0].strip().lower() for part in request.headers.get(hdrs.ACCEPT, "*/*").split(",")}
+    anything = "*/*" in ranges
+    return anything or bool(ranges & {"application/json", "application/*"}), "text/event-stream" in ranges
+
+
+def _reporter(answer: Answer, message: Message) -> Report:
+    """What turns a line of progress into a notification, if the client asked for progress."""
+    token = progress_token_from_params(message.params)
+    if token is None:
+        return ignore
+    steps = itertools.count(1)
+
+    def report(line: str) -> None:
+        params = {"progressToken": wire_int(token), "progress": next(steps), "message": line}
+        answer.notify(notification_bytes("notifications/progress", params))
+
+    return report
+
+
+class Transport:
+    """Serves admitted POSTs of `/mcp`.
+
+    Args:
+        background: where writes are seen through whose client has left.
+        refusals: how errors become answers.
+    """
+
+    def __init__(self, background: mcp.Background, refusals: Refusals) -> None:
+        self._server = mcp.build_server(background)
+        self._refusals = refusals
+
+    async def serve(
+        self, request: web.Request, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
+    ) -> web.StreamResponse:
+        """Body, JSON, era, headers; then the SDK, then the answer.
+
+        Raises:
+            GatewayError: for everything that is refused before the message is understood.
+        """
+        deadline = asyncio.get_running_loop().time() + snapshot.settings.server.call_timeout
+        message = parse(await read_body(request, snapshot.settings.server.max_request_bytes))
+        record.method = message.method[:_MAX_METHOD]
+        is_modern = _is_modern(request)
+        if message.id is None:
+            return _acknowledge(request, is_modern, correlation_id)
+        takes_json, takes_stream = _accepts(request)
+        if not takes_json and not takes_stream:
+            raise Refused(406, "Accept must include application/json, and text/event-stream for streams.")
+        answer = Answer(request, {"X-Request-ID": correlation_id}, may_stream=takes_stream)
+        try:
+            call = Call(correlation_id, principal, deadline, _reporter(answer, message))
+            exchange = mcp.Exchange(call, snapshot, answer, is_modern)
+            return await self._answer(request, exchange, message, record)
+        except BaseException:
+            await answer.abandon()
+            raise
+
+    async def _answer(
+        self, request: web.Request, exchange: mcp.Exchange, message: Message, record: Record
+    ) -> web.StreamResponse:
+        headers: dict[str, str] = {}
+        try:
+            connection = _connect(request, exchange, message)
+            result = await mcp.handle(self._server, exchange, message, connection)
+            body, status = result_bytes(message.id, result), 200
+        except Exception as error:  # noqa: BLE001 - whatever failed, the client gets an answer that says nothing of it
+            if not isinstance(error, GatewayError):
+                _log.exception("request failed inside the gateway")
+            wire = to_wire(error)
+            record.outcome, record.detail = str(wire.code), getattr(error, "detail", "")
+            body, status = error_bytes(message.id, wire.code, wire.message, wire.data), _status(error, exchange)
+            headers = self._refusals.headers(error)
+        if exchange.result is not None:
+            record.outcome, record.rows = exchange.result.code or "ok", exchange.result.row_count
+        record.tool, record.status = exchange.tool, status
+        return await exchange.answer.finish(body, status, headers)
+
+
+def _status(error: Exception, exchange: mcp.Exchange) -> int:
+    """The HTTP status of an error; before 2026-07-28 a JSON-RPC error is an HTTP success."""
+    wire = to_wire(error)
+    if isinstance(error, ProtocolError):
+        return ERROR_CODE_HTTP_STATUS.get(wire.code, wire.status) if exchange.is_modern else 200
+    if isinstance(error, GatewayError) or exchange.is_modern:
+        return wire.status
+    return 200
+
+
+def _is_modern(request: web.Request) -> bool:
+    version = request.headers.get(MCP_PROTOCOL_VERSION_HEADER)
+    return version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS
+
+
+def _acknowledge(request: web.Request, is_modern: bool, correlation_id: str) -> web.Response:
+    """202 for a notification: nothing in a stateless exchange can act on one."""
+    if is_modern:
+        rejection = unsupported_protocol_version_rejection(request.headers[MCP_PROTOCOL_VERSION_HEADER])
+        if rejection is not None:
+            raise _rejected(rejection)
+    return web.Response(status=202, headers={"X-Request-ID": correlation_id})
+
+
+def _rejected(rejection: InboundLadderRejection) -> ProtocolError:
+    return ProtocolError(rejection.code, rejection.message, data=rejection.data)
+
+
+def _connect(request: web.Request, exchange: mcp.Exchange, message: Message) -> Connection:
+    """The SDK's connection for this one request, once its headers agree with its body.
+
+    Raises:
+        ProtocolError: the modern ladder refused it.
+    """
+    if not exchange.is_modern:
+        version = request.headers.get(MCP_PROTOCOL_VERSION_HEADER, _ASSUMED_VERSION)
+        return Connection.from_envelope(version, None, None)
+    if duplicated := find_duplicated_routing_header(request.headers.items()):
+        raise ProtocolError(HEADER_MISMATCH, f"{duplicated} header appears more than once")
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    route = classify_inbound_request(message.body, headers=headers)
+    if isinstance(route, InboundLadderRejection):
+        raise _rejected(route)
+    if message.method == "tools/call":
+        _check_param_headers(request, exchange, message.params or {})
+    return Connection.from_envelope(route.protocol_version, route.client_info, route.client_capabilities)
+
+
+def _check_param_headers(request: web.Request, exchange: mcp.Exchange, params: Mapping[str, object]) -> None:
+    name, arguments = params.get("name"), params.get("arguments") or {}
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        return
+    tool = exchange.snapshot.catalog.require(name, exchange.call.principal)
+    prefix = MCP_PARAM_HEADER_PREFIX.lower()
+    if arguments or any(header.lower().startswith(prefix) for header in request.headers):
+        rejection = validate_mcp_param_headers(tool.input_schema, arguments, request.headers)
+        if rejection is not None:
+            raise _rejected(rejection)

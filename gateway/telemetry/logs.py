@@ -1,0 +1,97 @@
+"""JSON logs: one line an event, every line with the correlation id of its request.
+
+A line is written whole by `orjson`, so nothing a caller sends can begin a new
+line or forge a field; long values are cut.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, Final, TextIO
+
+import orjson
+from opentelemetry import trace
+
+correlation_id: contextvars.ContextVar[str] = contextvars.ContextVar("correlation_id", default="")
+"""The id of the request being served; for log records only, never for decisions."""
+
+_MAX_VALUE: Final = 2000
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > _MAX_VALUE:
+        return f"{value[:_MAX_VALUE]}... ({len(value)} characters)"
+    return value
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    """The record as flat fields: time, level, logger, event, ids, then whatever `extra` brought."""
+    fields: dict[str, Any] = {
+        "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+        "level": record.levelname.lower(),
+        "logger": record.name,
+        "event": _bounded(record.getMessage()),
+    }
+    if current := correlation_id.get():
+        fields["correlation_id"] = current
+    span = trace.get_current_span().get_span_context()
+    if span.is_valid:
+        fields["trace_id"] = f"{span.trace_id:032x}"
+        fields["span_id"] = f"{span.span_id:016x}"
+    fields.update((key, _bounded(value)) for key, value in vars(record).items() if key not in _STANDARD)
+    return fields
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; an exception is one field, not many lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line of JSON."""
+        fields = _fields(record)
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+class ConsoleFormatter(logging.Formatter):
+    """The same fields for people: time, level, event, then key=value."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one readable line, the exception below it."""
+        fields = _fields(record)
+        head = f"{fields.pop('time')[11:23]} {fields.pop('level').upper():7} {fields.pop('event')}"
+        fields.pop("logger")
+        pairs = " ".join(f"{key}={orjson.dumps(value, default=str).decode()}" for key, value in fields.items())
+        text = f"{head}  {pairs}" if pairs else head
+        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+class _Quiet(logging.Filter):
+    """Keeps malformed requests from flooding the log: one short line, no stack."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let the record through, but strip the stack that aiohttp adds for every bad request line."""
+        if record.exc_info and record.exc_info[0] is not None and record.exc_info[0].__module__.startswith("aiohttp."):
+            record.exc_info, record.levelno, record.levelname = None, logging.INFO, "INFO"
+            record.msg, record.args = "malformed HTTP request", ()
+        return True
+
+
+def configure(*, style: str = "json", level: str = "INFO", stream: TextIO | None = None) -> None:
+    """Send every log record of the process to one stream.
+
+    Args:
+        style: "json" for machines, "console" for people.
+        level: a level name of the stdlib.
+        stream: standard error by default, so that standard output stays free for answers.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if style == "json" else ConsoleFormatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("aiohttp.server").addFilter(_Quiet())
+    for noisy in ("mcp", "httpx", "httpx2", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,0 +1,83 @@
+"""The strict parser: exact numbers, and nothing that two readers could read differently."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import ProtocolError
+from gateway.server.jsonrpc import error_bytes, parse, result_bytes
+
+_SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**30), 10**30)
+    | st.text(st.characters(blacklist_categories=["Cs"]))
+    | st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**40), max_value=10**40)
+)
+_VALUES = st.recursive(
+    _SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("abc"), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def _write(value: Any) -> str:
+    """JSON with every digit of a Decimal."""
+    match value:
+        case dict():
+            return "{" + ",".join(f"{json.dumps(key)}:{_write(item)}" for key, item in value.items()) + "}"
+        case list():
+            return "[" + ",".join(map(_write, value)) + "]"
+        case Decimal():
+            return f"{value:f}" if "." in f"{value:f}" else f"{value:f}.0"
+        case _:
+            return json.dumps(value)
+
+
+@given(_VALUES)
+def test_arguments_arrive_digit_for_digit(value: Any) -> None:
+    body = f'{{"jsonrpc":"2.0","id":1,"method":"m","params":{{"value":{_write(value)}}}}}'
+    params = parse(body.encode()).params
+    assert params is not None
+    assert params["value"] == value
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_escape_as_another_error(body: bytes) -> None:
+    with contextlib.suppress(ProtocolError):
+        parse(body)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        '{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":1,"a":1}}',
+        '{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":Infinity}}',
+        '{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":1e2000}}',
+        '{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":"\\udead"}}',
+        '{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":' + "9" * 5000 + "}}",
+        '{"jsonrpc":"2.0","id":1,"method":"m","params":' + '{"a":' * 5000 + "1" + "}" * 5001,
+    ],
+)
+def test_what_readers_disagree_about_is_refused(raw: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        parse(raw.encode())
+    assert caught.value.code == -32700
+
+
+def test_escaped_pairs_are_characters() -> None:
+    message = parse(b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":"\\ud83d\\ude00"}}')
+    assert message.params == {"a": "\U0001f600"}
+
+
+@given(st.integers() | st.text(st.characters(blacklist_categories=["Cs"])))
+def test_ids_are_echoed(identifier: int | str) -> None:
+    assert json.loads(result_bytes(identifier, {}))["id"] == identifier
+    assert json.loads(error_bytes(identifier, -1, "x"))["id"] == identifier
