@@ -10,6 +10,7 @@ from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
 from typing import Any, Final
 
+from gateway.database import postgresql_numeric as numeric
 from gateway.database import postgresql_time as temporal
 from gateway.database.engine import Statement
 from gateway.database.exact_json import dumps
@@ -139,9 +140,11 @@ def _decimal(value: Any) -> Decimal:
     if isinstance(value, bool):
         raise TypeError("not a number")
     try:
-        return Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+        number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     except InvalidOperation:
         raise ValueError("must be a decimal number") from None
+    numeric.encode(number)
+    return number
 
 
 def _real(most: float) -> Binder:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
+from gateway.database import postgresql_numeric as numeric
 from gateway.database import postgresql_time as temporal
 from gateway.database.engine import Column, Json, Kind
 
@@ -171,7 +172,7 @@ def _float4(data: bytes) -> float:
     (value,) = struct.unpack(">f", data)
     if not math.isfinite(value):
         return float(value)
-    for digits in range(6, 10):
+    for digits in range(1, 10):
         short = float(f"{value:.{digits}g}")
         try:
             if struct.pack(">f", short) == data:
@@ -245,6 +246,7 @@ CODECS: Final[Sequence[tuple[str, str, Callable[[Any], Any], Callable[[Any], Any
     ("time", "tuple", temporal.time_binary, temporal.time_text),
     ("timetz", "tuple", temporal.timetz_binary, temporal.timetz_text),
     ("interval", "tuple", temporal.interval_binary, temporal.interval_text),
+    ("numeric", "binary", numeric.encode, numeric.decode),
     ("float4", "binary", _float4_binary, _float4),
     ("json", "binary", lambda text: text.encode(), lambda data: Json(data.decode())),
     ("jsonb", "binary", lambda text: b"\x01" + text.encode(), _jsonb),

@@ -32,6 +32,7 @@ ENGINES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 CLOSE_GRACE: Final = 5.0
 """Seconds that leased connections have to come back when the sources close."""
 
+_REFUSALS: Final = frozenset({Code.STATEMENT_INVALID, Code.ACCESS_DENIED, Code.READ_ONLY, Code.INVALID_VALUE})
 _REPREPARE: Final = 30.0
 _ITSELF: Final = Principal(issuer="gateway", subject="gateway", client_id="", scopes=frozenset())
 
@@ -158,7 +159,7 @@ class Source:
             async with self.lease(call) as session:
                 self._learn(statement, await session.describe(statement))
         except ToolError as error:
-            if not error.is_retryable and self.is_up:
+            if error.code in _REFUSALS:
                 if statement.name not in self._broken:
                     log.warning("tool %s does not fit source %s: %s", statement.name, self.name, error.detail)
                 self._broken[statement.name] = error

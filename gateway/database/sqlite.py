@@ -213,14 +213,28 @@ class SqliteConnection:
     ) -> Table:
         columns = self._shape(statement)
         self._set_query_only(not statement.writes)
-        if not statement.writes:
-            cursor = self._db.execute(statement.text, values)
-            return self._fetch(job, cursor, statement, columns, max_rows, tell)
+        try:
+            if statement.writes:
+                return self._write(job, statement, values, columns, max_rows, tell)
+            return self._fetch(job, statement, values, columns, max_rows, tell)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # the statement was just prepared: a value it is
+                raise failure(Code.INVALID_VALUE, str(error), is_sent=True) from error
+            raise
+
+    def _write(
+        self,
+        job: Job,
+        statement: Statement,
+        values: Sequence[Any],
+        columns: tuple[Column, ...],
+        max_rows: int,
+        tell: Callable[[str], None],
+    ) -> Table:
         with self._trusted():
             self._db.execute("begin immediate")
         try:
-            cursor = self._db.execute(statement.text, values)
-            table = self._fetch(job, cursor, statement, columns, max_rows, tell)
+            table = self._fetch(job, statement, values, columns, max_rows, tell)
             if not job.is_cancelled:
                 self.is_committing = True
                 with self._trusted():
@@ -233,13 +247,14 @@ class SqliteConnection:
     def _fetch(
         self,
         job: Job,
-        cursor: sqlite3.Cursor,
         statement: Statement,
+        values: Sequence[Any],
         columns: tuple[Column, ...],
         max_rows: int,
         tell: Callable[[str], None],
     ) -> Table:
         """At most `max_rows` rows, one more to know; a write is run to its end."""
+        cursor = self._db.execute(statement.text, values)
         try:
             if cursor.description is None:
                 return Table((), (), affected=max(cursor.rowcount, 0) if statement.writes else None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,22 +32,30 @@ class Database:
     breaks: str
 
 
+@contextmanager
+def running_postgresql(*options: str) -> Iterator[PostgresqlServer]:
+    """A started server in a folder that another account may enter, unlike pytest's."""
+    with tempfile.TemporaryDirectory(prefix="gateway-postgresql-", ignore_cleanup_errors=True) as folder:
+        server = PostgresqlServer(Path(folder), options)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
+def postgresql() -> Iterator[PostgresqlServer]:
     """A server that no test stops."""
-    server = PostgresqlServer(tmp_path_factory.mktemp("postgresql"))
-    server.start()
-    yield server
-    server.stop()
+    with running_postgresql() as server:
+        yield server
 
 
 @pytest.fixture
-def own_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
+def own_postgresql() -> Iterator[PostgresqlServer]:
     """A server that a test may stop, kill and freeze."""
-    server = PostgresqlServer(tmp_path_factory.mktemp("own-postgresql"))
-    server.start()
-    yield server
-    server.stop()
+    with running_postgresql() as server:
+        yield server
 
 
 def sqlite_settings(path: Path, **overrides: Any) -> SqliteSettings:

@@ -41,9 +41,6 @@ class PostgresqlServer:
         if os.getuid() == 0:
             account = pwd.getpwnam("nobody")
             os.chown(folder, account.pw_uid, account.pw_gid)
-            for parent in (folder, *folder.parents):
-                if parent.stat().st_uid == 0 and parent.stat().st_mode & 0o005 != 0o005 and len(parent.parts) > 2:
-                    parent.chmod(parent.stat().st_mode | 0o055)
             password.chmod(0o644)
         self._do(
             *("initdb", "-D", self._data, "-U", self.user, "--no-sync", "-E", "UTF8", "--locale=C"),
@@ -54,7 +51,13 @@ class PostgresqlServer:
         command = [str(self._programs / program), *map(str, arguments)]
         user = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.getuid() == 0 else {}
         result = subprocess.run(
-            command, cwd=self.folder, capture_output=True, text=True, check=False, timeout=60, **user  # type: ignore[call-overload]
+            command,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            **user,  # type: ignore[call-overload]
         )
         assert result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
 

@@ -41,12 +41,14 @@ def statement(engine: Engine, text: str, *, name: str = "tool", writes: bool = F
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     """Wait for a condition, not for luck."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - a condition outside this process has no event
             await asyncio.sleep(0.005)
 
 
 @asynccontextmanager
-async def started(settings: AnySource, statements: Sequence[Statement] = (), name: str = "test") -> AsyncIterator[Source]:
+async def started(
+    settings: AnySource, statements: Sequence[Statement] = (), name: str = "test"
+) -> AsyncIterator[Source]:
     """A source that was started, and is closed at the end; not necessarily up."""
     source = Source(name, settings, build_engine(settings, name), statements)
     source.start()
@@ -57,7 +59,9 @@ async def started(settings: AnySource, statements: Sequence[Statement] = (), nam
 
 
 @asynccontextmanager
-async def reached(settings: AnySource, statements: Sequence[Statement] = (), name: str = "test") -> AsyncIterator[Source]:
+async def reached(
+    settings: AnySource, statements: Sequence[Statement] = (), name: str = "test"
+) -> AsyncIterator[Source]:
     """A source that is up and has prepared its statements."""
     async with started(settings, statements, name) as source:
         await until(lambda: source.is_up)

@@ -25,7 +25,9 @@ async def test_a_row_comes_back_with_its_columns(database: Database) -> None:
     assert table.affected is None
 
 
-@pytest.mark.parametrize(("rows", "limit"), [(0, 5), (4, 5), (5, 5), (6, 5), (2000, 1500), (1500, 1500), (1, 1), (2, 1)])
+@pytest.mark.parametrize(
+    ("rows", "limit"), [(0, 5), (4, 5), (5, 5), (6, 5), (2000, 1500), (1500, 1500), (1, 1), (2, 1)]
+)
 async def test_rows_are_limited_and_the_cut_is_told(database: Database, rows: int, limit: int) -> None:
     async with reached(database.settings()) as source:
         item = statement(source.engine, database.series, n="integer")
