@@ -57,6 +57,8 @@ def _count(number: int, noun: str) -> str:
 
 def _load(path: Path) -> tuple[Configuration, Catalog, Mapping[str, Engine]]:
     configuration = load(path)
+    if problems := verifier.problems(configuration.settings.auth):
+        raise ConfigError([configuration.problem(problem.path, problem.message) for problem in problems])
     engines = {name: build_engine(settings, name) for name, settings in configuration.settings.sources.items()}
     return configuration, build(configuration, engines), engines
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pytest
 
 from gateway.config.models import AnySource, SqliteSettings
-from tests.database.postgresql_server import PostgresqlServer
+from tests.servers.postgresql import PostgresqlServer
 
 
 class SettingsMaker(Protocol):
@@ -42,20 +42,6 @@ def running_postgresql(*options: str) -> Iterator[PostgresqlServer]:
             yield server
         finally:
             server.stop()
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[PostgresqlServer]:
-    """A server that no test stops."""
-    with running_postgresql() as server:
-        yield server
-
-
-@pytest.fixture
-def own_postgresql() -> Iterator[PostgresqlServer]:
-    """A server that a test may stop, kill and freeze."""
-    with running_postgresql() as server:
-        yield server
 
 
 def sqlite_settings(path: Path, **overrides: Any) -> SqliteSettings:

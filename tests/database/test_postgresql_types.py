@@ -16,8 +16,8 @@ from gateway.database import postgresql_time as temporal
 from gateway.database.engine import Json, Kind
 from gateway.database.sources import Source
 from gateway.errors import Code, ToolError
-from tests.database.postgresql_server import PostgresqlServer
 from tests.database.support import reached, run, statement
+from tests.servers.postgresql import PostgresqlServer
 
 BIG = 1 << 63
 
