@@ -44,6 +44,14 @@ def test_a_verdict_never_outlives_its_token(life: float, max_age: str, buffer: s
         assert until - NOW >= min(settings.max_age, life * 0.8) - 1e-6
 
 
+def test_what_is_over_already_takes_no_room() -> None:
+    cache: ExpiringCache[str] = ExpiringCache(1, Clock(100.0))
+    cache.put(b"good", "good", 101.0)
+    cache.put(b"late", "late", 100.0)
+    assert cache.get(b"good") == "good"
+    assert len(cache) == 1
+
+
 _steps = st.lists(
     st.tuples(st.just("put"), st.sampled_from(b"abcdef"), st.integers(-2, 8))
     | st.tuples(st.just("get"), st.sampled_from(b"abcdef"), st.just(0))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from gateway.auth.jwks import IssuerKeys, KeyPolicy, authorization_server_url, openid_configuration_url
 from gateway.config.models import IssuerSettings
@@ -130,6 +131,7 @@ async def test_garbage_never_replaces_good_keys(name: str) -> None:
         await keys.refresh()
         assert keys.find(None, "RS256") == before
         assert keys.status().startswith("using the keys of 600 s ago: ")
+        assert "unexpected" not in keys.status()
         assert provider.requests["/elsewhere"] == 0
         clock.now += 3000
         assert keys.find(None, "RS256") == before
@@ -164,7 +166,8 @@ async def test_nobody_listens() -> None:
 async def test_a_mixed_set_gives_its_usable_keys() -> None:
     other = jwk(rsa_key("other"), "RS256", "k1")
     entries = [None, {"kty": "oct", "k": "c2VjcmV0", "kid": "k1"}, GOOD | {"d": "AQAB", "kid": "private"}, GOOD, other]
-    entries += [jwk(private_key("EdDSA"), "EdDSA"), jwk(private_key("ES256"), "ES256", "ec")]
+    nameless = ed25519.Ed25519PrivateKey.generate()
+    entries += [jwk(private_key("EdDSA"), "EdDSA"), jwk(nameless, "EdDSA"), jwk(private_key("ES256"), "ES256", "ec")]
     async with FaultyProvider() as provider, issuer_keys(provider) as (keys, _):
         provider.faults["/jwks"] = key_set(*entries)
         await keys.refresh()
@@ -172,7 +175,8 @@ async def test_a_mixed_set_gives_its_usable_keys() -> None:
         (first,) = keys.find("k1", "RS256")
         assert keys.find(None, "RS256") == (first,)
         assert keys.find("private", "RS256") == ()
-        assert len(keys.find(None, "EdDSA")) == len(keys.find("ec", "ES256")) == 1
+        assert len(keys.find("ec", "ES256")) == 1
+        assert len(keys.find(None, "EdDSA")) == 2
 
 
 async def test_a_huge_set_is_bounded() -> None:
@@ -285,6 +289,23 @@ async def test_pauses_grow_with_failures_and_are_capped() -> None:
         for _ in range(12):
             await keys.refresh()
         assert 270 <= keys.pause() <= 330
+
+
+async def test_the_log_tells_changes_and_nothing_twice(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "gateway.auth")
+    async with FaultyProvider() as provider, issuer_keys(provider) as (keys, _):
+        for _ in range(3):
+            await keys.refresh()
+        provider.rotate(keep_old=False)
+        await keys.refresh()
+        provider.faults["/jwks"] = answers("", 500)
+        for _ in range(3):
+            await keys.refresh()
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 3
+    assert "1 usable key(s), 1 of them new, 0 gone" in said[0]
+    assert "1 usable key(s), 1 of them new, 1 gone" in said[1]
+    assert "no fresh keys" in said[2]
 
 
 async def test_closing_stops_a_fetch_in_the_air() -> None:

@@ -81,7 +81,7 @@ async def test_a_client_may_ask_for_less(provider: IdentityProvider) -> None:
         (GRANT, basic("agent", "wrong"), 401, "invalid_client"),
         (GRANT, {"Authorization": "Basic ???"}, 401, "invalid_client"),
         (GRANT, {"Authorization": "Basic YWdlbnQ="}, 401, "invalid_client"),
-        (GRANT, {"Authorization": "Bearer x"}, 401, "invalid_client"),
+        (GRANT, {"Authorization": BASIC["Authorization"].replace("Basic", "Bearer")}, 401, "invalid_client"),
         (GRANT | POST, BASIC, 400, "invalid_request"),
         (POST | {"grant_type": "password"}, None, 400, "unsupported_grant_type"),
         (GRANT | POST | {"scope": "a c"}, None, 400, "invalid_scope"),
