@@ -67,7 +67,15 @@ MISTAKES = {
         "server: {call_timeout: 366d}",
         '1: server.call_timeout: expected a duration of at most 365d, got text "366d"',
     ),
-    "no time at all": ("server: {call_timeout: 0s}", '1: server.call_timeout: expected more than 0, got text "0s"'),
+    "no time at all": ("server: {call_timeout: 0s}", '1: server.call_timeout: expected more than 0s, got text "0s"'),
+    "small request": (
+        "server: {max_request_bytes: 10B}",
+        '1: server.max_request_bytes: expected at least 1KiB, got text "10B"',
+    ),
+    "all addresses by omission": (
+        "server: {host: ''}",
+        '1: server.host: expected text that is not empty, got text ""',
+    ),
     "empty text": (
         POSTGRESQL.replace("host: db", 'host: ""'),
         '4: sources.shop.host: expected text that is not empty, got text ""',
@@ -111,6 +119,10 @@ MISTAKES = {
         "7: sources.shop.tls.certificate: expected key beside it; mutual TLS needs both",
     ),
     "one port for both": ("admin: {port: 8080}", "1: admin.port: expected another port than the server's, 8080"),
+    "one port on all addresses": (
+        "admin: {host: 0.0.0.0, port: 8080}",
+        "1: admin.port: expected another port than the server's, 8080",
+    ),
     "public_url with a path": (
         "server: {public_url: https://a.example/mcp}",
         "1: server.public_url: expected scheme://host or scheme://host:port and nothing more",
@@ -302,7 +314,7 @@ class TestAuthentication:
             ),
             (
                 "auth:\n  issuers: [{issuer: https://a, audiences: [a], leeway: 5m}]",
-                '2: auth.issuers.0.leeway: expected at most 60, got text "5m"',
+                '2: auth.issuers.0.leeway: expected at most 1m, got text "5m"',
             ),
         ],
     )
