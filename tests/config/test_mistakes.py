@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from gateway.config.loader import load
@@ -41,6 +43,7 @@ MISTAKES = {
         '1: server.allowed_hosts: expected a list, got text "a"',
     ),
     "text for names": ("tools: a", '1: tools: expected a mapping, got text "a"'),
+    "mapping for text": ("server: {host: {a: b}}", "1: server.host: expected text, got a mapping"),
     "wrong item": (
         "server:\n  allowed_hosts:\n    - a\n    - 7",
         "4: server.allowed_hosts.1: expected text, got the number 7; put it in quotes",
@@ -129,6 +132,10 @@ MISTAKES = {
     ),
     "public_url with a password": (
         'server: {public_url: "https://me:hunter2@a.example"}',
+        "1: server.public_url: expected scheme://host or scheme://host:port and nothing more",
+    ),
+    "public_url with a space": (
+        "server: {public_url: 'https://a .example'}",
         "1: server.public_url: expected scheme://host or scheme://host:port and nothing more",
     ),
     "public_url in the clear": (
@@ -228,6 +235,13 @@ def test_bytes_that_are_not_utf8(desk: Desk) -> None:
     with pytest.raises(ConfigError) as caught:
         load(file)
     assert str(caught.value) == f"{file}:2: expected text in UTF-8"
+
+
+def test_file_that_cannot_be_opened(desk: Desk) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(desk.folder / "a.yaml"))
+        with pytest.raises(ConfigError, match=r"a\.yaml:1: cannot be read: No such device or address"):
+            load(desk.folder / "a.yaml")
 
 
 def test_every_mistake_is_shown_at_once_in_order_of_lines(desk: Desk) -> None:
