@@ -16,6 +16,9 @@ from gateway.config.validation import suggestion
 _HOST: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+)(?::[0-9]{1,5})?", re.ASCII)
 
 
+_ALL_ADDRESSES: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A contradiction: the key to change, and the other keys that take part in it."""
@@ -67,7 +70,8 @@ def _server(settings: GatewaySettings) -> Iterator[Finding]:
             message = "expected a network such as 10.0.0.0/8, with no address bits beyond the prefix"
             yield Finding(("server", "trusted_proxies", index), message)
     admin = settings.admin
-    if server.port and (server.host, server.port) == (admin.host, admin.port):
+    is_one_address = server.host == admin.host or not {server.host, admin.host}.isdisjoint(_ALL_ADDRESSES)
+    if server.port and server.port == admin.port and is_one_address:
         message = f"expected another port than the server's, {server.port}"
         yield Finding(("admin", "port"), message, (("server", "port"), ("server", "host"), ("admin", "host")))
 

@@ -120,8 +120,8 @@ def read_document(file: Path) -> tuple[Node | None, list[Problem]]:
 
 def _flow_hint(text: str, line: int) -> str:
     """A hint for the usual slip: `{password: ${env:NAME}}` without quotes."""
-    written = text.splitlines()[line - 1 : line]
-    is_slip = bool(written) and re.search(r"[\[{,].*[:,\[]\s*[^\"'\s]*\$\{", written[0]) is not None
+    written = text.splitlines()[line - 1 : line] or [""]
+    is_slip = re.search(r"[\[{,].*[:,\[]\s*[^\"'\s]*\$\{", written[0][:500]) is not None
     return '; between { } or [ ] a reference needs quotes: "${...}"' if is_slip else ""
 
 

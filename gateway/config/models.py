@@ -17,7 +17,7 @@ from gateway.config.units import Duration, Size
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
-Timeout = Annotated[Duration, Field(gt=0)]
+Timeout = Annotated[Duration, Field(gt=0.0)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
@@ -33,7 +33,7 @@ class Settings(BaseModel):
 class ServerSettings(Settings):
     """Where the gateway listens and what it bounds."""
 
-    host: str = "127.0.0.1"
+    host: Text = "127.0.0.1"
     """Address to listen on."""
     port: Port = 8080
     """TCP port to listen on; 0 takes a free one."""
@@ -58,7 +58,7 @@ class ServerSettings(Settings):
 class AdminSettings(Settings):
     """The operators' listener, apart from the agents' one."""
 
-    host: str = "127.0.0.1"
+    host: Text = "127.0.0.1"
     """Address to listen on."""
     port: Port = 9464
     """TCP port to listen on; 0 takes a free one."""
@@ -84,7 +84,7 @@ class IssuerSettings(Settings):
         "EdDSA",
     )
     """Signature algorithms to accept."""
-    leeway: Annotated[Duration, Field(ge=0, le=60)] = 30.0
+    leeway: Annotated[Duration, Field(ge=0.0, le=60.0)] = 30.0
     """Clock skew to forgive; at most 60s."""
 
 

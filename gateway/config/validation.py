@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from gateway.config.models import GatewaySettings
 from gateway.config.problems import KeyPath
 from gateway.config.references import is_whole
 from gateway.config.shape import engines, is_secret, keys_at
+from gateway.config.units import format_duration, format_size
 
 _SHOWN: Final = 40
 _NOTHING: Final = object()
@@ -36,10 +36,10 @@ _EXPECTED: Final[Mapping[str, Callable[[Context], str]]] = {
     "tuple_type": lambda _: "a list",
     "list_type": lambda _: "a list",
     "literal_error": lambda context: f"one of {context['expected'].replace(chr(39), '')}",
-    "greater_than": lambda context: f"more than {context['gt']:g}",
-    "greater_than_equal": lambda context: f"at least {context['ge']:g}",
-    "less_than": lambda context: f"less than {context['lt']:g}",
-    "less_than_equal": lambda context: f"at most {context['le']:g}",
+    "greater_than": lambda context: f"more than {context['gt']}",
+    "greater_than_equal": lambda context: f"at least {context['ge']}",
+    "less_than": lambda context: f"less than {context['lt']}",
+    "less_than_equal": lambda context: f"at most {context['le']}",
     "string_too_short": lambda _: "text that is not empty",
     "too_short": lambda context: f"at least {context['min_length']} item{'s' * (context['min_length'] > 1)}",
     "too_long": lambda context: f"at most {context['max_length']} items",
@@ -50,26 +50,33 @@ _EXPECTED: Final[Mapping[str, Callable[[Context], str]]] = {
 _WANTED: Final[Mapping[str, tuple[type, ...]]] = {"int_type": (int,), "float_type": (int, float), "bool_type": (bool,)}
 
 
-@dataclass(slots=True)
 class Outcome:
     """What validation found.
 
     Attributes:
         settings: everything that is right; what is wrong has its default or is left out.
         mistakes: each wrong key and what was expected.
-        spoiled: the keys that `settings` does not show as written.
     """
 
-    settings: GatewaySettings = field(default_factory=GatewaySettings)
-    mistakes: list[tuple[KeyPath, str]] = field(default_factory=list)
-    spoiled: set[KeyPath] = field(default_factory=set)
+    def __init__(self, spoiled: Iterable[KeyPath]) -> None:
+        self.settings = GatewaySettings()
+        self.mistakes: list[tuple[KeyPath, str]] = []
+        self._spoiled: set[KeyPath] = set()
+        self._around: set[KeyPath] = set()
+        for path in spoiled:
+            self.spoil(path)
+
+    def spoil(self, path: KeyPath) -> None:
+        """Note that the settings do not show this key as it is written."""
+        self._spoiled.add(path)
+        self._around.update(path[:length] for length in range(len(path)))
 
     def is_spoiled(self, path: KeyPath) -> bool:
-        """Whether a finding at this key may come from a mistake already reported."""
-        return any(bad[: len(path)] == path or path[: len(bad)] == bad for bad in self.spoiled)
+        """Whether a finding at this key may come from a mistake at, in or around it."""
+        return path in self._around or any(path[:length] in self._spoiled for length in range(len(path) + 1))
 
 
-def validate(data: dict[str, Any], references: Mapping[KeyPath, str], spoiled: set[KeyPath]) -> Outcome:
+def validate(data: dict[str, Any], references: Mapping[KeyPath, str], spoiled: Iterable[KeyPath]) -> Outcome:
     """Check types and bounds of everything.
 
     Text stays text, whatever it looks like, with one exception: a value that is
@@ -80,7 +87,7 @@ def validate(data: dict[str, Any], references: Mapping[KeyPath, str], spoiled: s
         references: for each key whose value refers to something, what is written there.
         spoiled: keys already reported and left out of the data.
     """
-    outcome = Outcome(spoiled=set(spoiled))
+    outcome = Outcome(spoiled)
     filled: set[KeyPath] = set()
     is_reported = False
     while True:
@@ -94,15 +101,15 @@ def validate(data: dict[str, Any], references: Mapping[KeyPath, str], spoiled: s
         retyped = [_retype(data, path, each, references) for path, each in errors]
         if any(retyped):
             continue
+        around = {path[:length] for path, _ in errors for length in range(len(path))}
         for path, each in errors:
-            # A list whose items are wrong is also reported as too short.
-            is_echo = any(other[: len(path)] == path and other != path for other, _ in errors)
-            if not (is_reported or is_echo or outcome.is_spoiled(path)):
+            # A list whose items are wrong is also reported as too short: an echo.
+            if not (is_reported or path in around or outcome.is_spoiled(path)):
                 outcome.mistakes.append(_mistake(data, path, each, references))
         # Without what is wrong the rest can be looked at; the gaps this leaves are no mistakes.
         is_reported = True
         for path, each in errors:
-            outcome.spoiled.add(_set_aside(data, path, each, filled))
+            outcome.spoil(_set_aside(data, path, each, filled))
 
 
 def _key_path(data: Any, error: ErrorDetails) -> KeyPath:
@@ -180,10 +187,19 @@ def _mistake(data: Any, path: KeyPath, error: ErrorDetails, references: Mapping[
         return path, "expected a name of at most 64 letters, digits, _ . - that starts with a letter"
     if kind == "too_short" and is_secret(path):
         return path, "expected a secret that is not empty"
-    expected = _EXPECTED[kind](context) if kind in _EXPECTED else error["msg"]
     given = _value_at(data, path)
+    if isinstance(given, str):
+        context = {key: _with_unit(value) for key, value in context.items()}
+    expected = _EXPECTED[kind](context) if kind in _EXPECTED else error["msg"]
     is_unquoted = kind in ("string_type", "literal_error") and isinstance(given, int | float) and not is_secret(path)
     return path, f"expected {expected}{_given(given, path, references)}{'; put it in quotes' * is_unquoted}"
+
+
+def _with_unit(bound: Any) -> Any:
+    """A bound as it is written where the value is: of text only durations and sizes have bounds."""
+    if isinstance(bound, float):
+        return format_duration(bound)
+    return format_size(bound) if isinstance(bound, int) else bound
 
 
 def _given(value: Any, path: KeyPath, references: Mapping[KeyPath, str]) -> str:

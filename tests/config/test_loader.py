@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from gateway.config.loader import load
-from gateway.config.models import PostgresqlSettings, SqliteSettings
+from gateway.config.loader import Configuration, load
+from gateway.config.models import GatewaySettings, PostgresqlSettings, SqliteSettings
 from gateway.config.problems import ConfigError, Place
 from tests.config.conftest import ISSUER, Desk
 
@@ -39,6 +39,16 @@ def test_empty_settings_have_the_documented_defaults(desk: Desk) -> None:
     assert settings.auth.default_scopes == ("mcp:tools",)
     assert not settings.sources
     assert not settings.tools
+
+
+def test_byte_order_mark_is_no_part_of_the_first_key(desk: Desk) -> None:
+    (desk.folder / "a.yaml").write_text(ISSUER, encoding="utf-8-sig")
+    assert len(load(desk.folder).settings.auth.issuers) == 1
+
+
+def test_problem_without_any_place_is_still_a_sentence() -> None:
+    problem = Configuration(GatewaySettings(), {}).problem(("sources", "shop"), "is down")
+    assert str(problem) == "sources.shop: is down"
 
 
 def test_durations_are_seconds_and_sizes_bytes(desk: Desk) -> None:

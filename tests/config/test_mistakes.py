@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from gateway.config.loader import load
@@ -41,6 +43,7 @@ MISTAKES = {
         '1: server.allowed_hosts: expected a list, got text "a"',
     ),
     "text for names": ("tools: a", '1: tools: expected a mapping, got text "a"'),
+    "mapping for text": ("server: {host: {a: b}}", "1: server.host: expected text, got a mapping"),
     "wrong item": (
         "server:\n  allowed_hosts:\n    - a\n    - 7",
         "4: server.allowed_hosts.1: expected text, got the number 7; put it in quotes",
@@ -67,7 +70,15 @@ MISTAKES = {
         "server: {call_timeout: 366d}",
         '1: server.call_timeout: expected a duration of at most 365d, got text "366d"',
     ),
-    "no time at all": ("server: {call_timeout: 0s}", '1: server.call_timeout: expected more than 0, got text "0s"'),
+    "no time at all": ("server: {call_timeout: 0s}", '1: server.call_timeout: expected more than 0s, got text "0s"'),
+    "small request": (
+        "server: {max_request_bytes: 10B}",
+        '1: server.max_request_bytes: expected at least 1KiB, got text "10B"',
+    ),
+    "all addresses by omission": (
+        "server: {host: ''}",
+        '1: server.host: expected text that is not empty, got text ""',
+    ),
     "empty text": (
         POSTGRESQL.replace("host: db", 'host: ""'),
         '4: sources.shop.host: expected text that is not empty, got text ""',
@@ -111,12 +122,20 @@ MISTAKES = {
         "7: sources.shop.tls.certificate: expected key beside it; mutual TLS needs both",
     ),
     "one port for both": ("admin: {port: 8080}", "1: admin.port: expected another port than the server's, 8080"),
+    "one port on all addresses": (
+        "admin: {host: 0.0.0.0, port: 8080}",
+        "1: admin.port: expected another port than the server's, 8080",
+    ),
     "public_url with a path": (
         "server: {public_url: https://a.example/mcp}",
         "1: server.public_url: expected scheme://host or scheme://host:port and nothing more",
     ),
     "public_url with a password": (
         'server: {public_url: "https://me:hunter2@a.example"}',
+        "1: server.public_url: expected scheme://host or scheme://host:port and nothing more",
+    ),
+    "public_url with a space": (
+        "server: {public_url: 'https://a .example'}",
         "1: server.public_url: expected scheme://host or scheme://host:port and nothing more",
     ),
     "public_url in the clear": (
@@ -218,6 +237,13 @@ def test_bytes_that_are_not_utf8(desk: Desk) -> None:
     assert str(caught.value) == f"{file}:2: expected text in UTF-8"
 
 
+def test_file_that_cannot_be_opened(desk: Desk) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(desk.folder / "a.yaml"))
+        with pytest.raises(ConfigError, match=r"a\.yaml:1: cannot be read: No such device or address"):
+            load(desk.folder / "a.yaml")
+
+
 def test_every_mistake_is_shown_at_once_in_order_of_lines(desk: Desk) -> None:
     problems = desk.problems(
         "server: {port: ten, prot: 1}\n"
@@ -302,7 +328,7 @@ class TestAuthentication:
             ),
             (
                 "auth:\n  issuers: [{issuer: https://a, audiences: [a], leeway: 5m}]",
-                '2: auth.issuers.0.leeway: expected at most 60, got text "5m"',
+                '2: auth.issuers.0.leeway: expected at most 1m, got text "5m"',
             ),
         ],
     )
