@@ -276,8 +276,8 @@ def expected(value: Any, numbers: Numbers) -> Any:
     match value:
         case Json():
             return json.loads(value, parse_float=Decimal)
-        case float() | Decimal() if not math.isfinite(value):
-            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        case float() | Decimal() if not Decimal(value).is_finite():
+            return "NaN" if Decimal(value).is_nan() else "Infinity" if value > 0 else "-Infinity"
         case Decimal() if numbers == "string":
             return str(value)
         case float():
