@@ -43,7 +43,7 @@ def explain(errors: Iterable[ValidationError], sensitive: frozenset[str]) -> lis
 def unknown(name: str, known: Iterable[str]) -> str:
     """The line for an argument that the tool does not have."""
     names = sorted(known)
-    if close := difflib.get_close_matches(name, names, 1):
+    if close := difflib.get_close_matches(name[:_MAX_SHOWN], names, 1):
         return f"Argument {quoted(name)} is unknown; did you mean {quoted(close[0])}?"
     if not names:
         return f"Argument {quoted(name)} is unknown; this tool takes no arguments."
@@ -119,8 +119,7 @@ def _lines(error: ValidationError, sensitive: frozenset[str]) -> list[str]:
         case _ if not path:
             return [f"{subject} must be {allowed(_only(error))}."]
         case _:
-            is_secret = path[0] in sensitive or (isinstance(error.schema, Mapping) and "writeOnly" in error.schema)
-            shown = "a value that is not shown" if is_secret else got(value)
+            shown = "a value that is not shown" if path[0] in sensitive else got(value)
             return [f"{subject}: got {shown}; must be {allowed(error.schema)}."]
 
 

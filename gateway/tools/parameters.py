@@ -53,7 +53,8 @@ class Parameters:
     def _problems(self, arguments: Mapping[str, Any]) -> list[str]:
         if trouble := excess(arguments):
             return [f"The call's arguments cannot be taken: an argument {trouble}."]
-        strangers = [messages.unknown(name, self.types) for name in arguments if name not in self.types]
+        names = islice((name for name in arguments if name not in self.types), _MAX_ERRORS)
+        strangers = [messages.unknown(name, self.types) for name in names]
         known = {name: value for name, value in arguments.items() if name in self.types}
         errors = islice(self._validator.iter_errors(known), _MAX_ERRORS)
         return strangers + messages.explain(errors, self._sensitive)
@@ -104,14 +105,12 @@ def _assemble(published: dict[str, Any], is_whole: bool) -> tuple[Parameters | N
         for name, value in defaults.items()
         for line in messages.explain(validator(_without_rules(published)).iter_errors({name: value}), frozenset())
     ]
-    try:
-        next(checker.iter_errors({}), None)
-    except RecursionError:
+    if _is_endless(checker, properties):
         mistakes.append((_place((), is_whole), "the schema refers to itself without end"))
     if mistakes:
         return None, mistakes
     places = {name: _place(("properties", name), is_whole) for name in types}
-    sensitive = frozenset(n for n, each in properties.items() if isinstance(each, dict) and each.get("writeOnly"))
+    sensitive = frozenset(name for name, each in properties.items() if _has_secret(each, published))
     return Parameters(published, types, places, checker, defaults, sensitive), []
 
 
@@ -129,6 +128,25 @@ def _without_rules(published: dict[str, Any]) -> dict[str, Any]:
         "minProperties",
     )
     return {key: value for key, value in published.items() if key not in rules}
+
+
+def _is_endless(checker: Draft202012Validator, properties: Mapping[str, Any]) -> bool:
+    """Whether judging some value follows references for ever."""
+    values: list[dict[str, Any]] = [{}, *({name: value} for name in properties for value in (None, 0, "", [], {}))]
+    try:
+        for value in values:
+            next(checker.iter_errors(value), None)
+    except RecursionError:
+        return True
+    return False
+
+
+def _has_secret(parameter: Any, published: dict[str, Any]) -> bool:
+    """Whether a message must not repeat this parameter: anything in it, or that it refers to, is write-only."""
+    parts = [part for _, part in schema.positions(parameter)]
+    if any("$ref" in part for part in parts):
+        parts += [part for _, part in schema.positions({"$defs": published.get("$defs")})]
+    return any(part.get("writeOnly") is True for part in parts)
 
 
 def _place(path: Path, is_whole: bool) -> Path:

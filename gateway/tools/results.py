@@ -57,6 +57,7 @@ class ToolResult:
         meta: for the result's `_meta`.
         row_count: rows in the result.
         code: the failure's code, "" for a success.
+        detail: the failure in the operator's words, for the log only.
     """
 
     structured: bytes | None
@@ -66,6 +67,7 @@ class ToolResult:
     meta: Mapping[str, Any] = field(default_factory=dict)
     row_count: int = 0
     code: str = ""
+    detail: str = field(default="", repr=False)
 
 
 def present(table: Table, tool: Presentable) -> ToolResult:
@@ -105,7 +107,7 @@ def failure(error: ToolError, call: Call) -> ToolResult:
         "retry_after_ms": retry_after_ms,
         "correlation_id": call.correlation_id,
     }
-    return ToolResult(None, text, is_error=True, meta={ERROR_KEY: details}, code=error.code.value)
+    return ToolResult(None, text, is_error=True, meta={ERROR_KEY: details}, code=error.code.value, detail=error.detail)
 
 
 def duplicate_columns(columns: Sequence[Column]) -> tuple[str, ...]:

@@ -226,6 +226,25 @@ class TestMessages:
         assert "zq" not in message
         assert "a value that is not shown" in message
 
+    def test_nor_are_those_that_a_parameter_refers_to(self) -> None:
+        made = whole(
+            {
+                "type": "object",
+                "$defs": {"card": {"type": "object", "writeOnly": True, "properties": {"pin": {"type": "integer"}}}},
+                "properties": {"card": {"$ref": "#/$defs/card"}, "open": {"type": "integer"}},
+            }
+        )
+        message = refusal(made, {"card": {"pin": "zq1"}, "open": "seen"})
+        assert "zq1" not in message
+        assert "seen" in message
+
+    def test_many_unknown_arguments_cost_little(self) -> None:
+        made = short(**{f"parameter_{number}": {"type": "integer", "optional": True} for number in range(50)})
+        start = time.perf_counter()
+        message = refusal(made, {f"parametre_{number}": 1 for number in range(4_000)})
+        assert time.perf_counter() - start < 1.0
+        assert len(message.splitlines()) == 6
+
     def test_long_values_are_shortened_and_stay_on_one_line(self) -> None:
         message = refusal(short(a={"type": "integer"}), {"a": "x\n" * 500})
         assert len(message) < 150
@@ -372,6 +391,18 @@ class TestMistakes:
         assert mistakes_in(None, {"type": "object", **loop}) == {
             "input_schema": "the schema refers to itself without end"
         }
+
+    def test_a_property_without_end(self) -> None:
+        branches = [{"$ref": "#/properties/a"}, {"type": "integer"}]
+        assert mistakes_in(None, {"type": "object", "properties": {"a": {"anyOf": branches}}}) == {
+            "input_schema": "the schema refers to itself without end"
+        }
+
+    def test_a_tree_has_an_end(self) -> None:
+        tree = {"type": "object", "properties": {"left": {"$ref": "#/$defs/tree"}, "size": {"type": "integer"}}}
+        made = whole({"type": "object", "$defs": {"tree": tree}, "properties": {"t": {"$ref": "#/$defs/tree"}}})
+        assert made.values({"t": {"left": {"left": {"size": 1}}}})
+        assert '"t.left.left.size"' in refusal(made, {"t": {"left": {"left": {"size": "x"}}}})
 
     def test_a_property_that_refers_to_itself_has_no_type(self) -> None:
         schema = {"type": "object", "properties": {"a": {"$ref": "#/properties/a"}}}
