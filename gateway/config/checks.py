@@ -123,6 +123,9 @@ def _tool(
     if tool.parameters is not None and tool.input_schema is not None:
         message = "expected either parameters or input_schema, got both"
         yield Finding((*path, "input_schema"), message, ((*path, "parameters"),))
+    if tool.idempotent and not tool.writes:
+        message = "true is for tools with writes: true; a read is idempotent anyway"
+        yield Finding((*path, "idempotent"), message, ((*path, "writes"),))
     source = settings.sources.get(tool.source)
     if tool.writes and source is not None and source.access == "read-only":
         access = ("sources", tool.source, "access")

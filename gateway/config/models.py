@@ -224,6 +224,8 @@ class ToolSettings(Settings):
     """One SQL statement; placeholders are `:name`."""
     writes: bool = False
     """Whether it changes data; needs a source with access read-write."""
+    idempotent: bool = False
+    """Whether doing the change twice is the same as doing it once; it is then sent again after a lost connection."""
     max_rows: Annotated[int, Field(ge=1, le=100000)] = 100
     """Most rows in a result."""
     numbers: Literal["exact", "string"] | None = None

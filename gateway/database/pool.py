@@ -22,6 +22,7 @@ from gateway.database.engine import Connection, Engine
 from gateway.database.failures import failure
 from gateway.database.waiters import Waiters, fail
 from gateway.errors import Code, ToolError
+from gateway.resilience.retry import Patience
 
 
 class Pool:
@@ -75,14 +76,18 @@ class Pool:
         self._schedule_upkeep()
 
     @asynccontextmanager
-    async def lease(self, call: Call) -> AsyncIterator[Member]:
+    async def lease(self, call: Call, patience: Patience | None = None) -> AsyncIterator[Member]:
         """Lend one connection until the block ends.
+
+        Args:
+            call: who asks, and until when.
+            patience: the waiting that is left; `acquire_timeout` when absent.
 
         Raises:
             ToolError: POOL_EXHAUSTED, POOL_TIMEOUT, CONNECT_TIMEOUT, or why the source is down.
         """
         call.report("waiting for a connection")
-        member = self._take() or await self._wait(call)
+        member = self._take() or await self._wait(call, patience or Patience(self._settings.acquire_timeout))
         try:
             yield member
         finally:
@@ -128,12 +133,12 @@ class Pool:
                 return self._idle.pop()
         return None
 
-    async def _wait(self, call: Call) -> Member:
+    async def _wait(self, call: Call, patience: Patience) -> Member:
         """Queue for a connection: the first in is the first served."""
         loop = asyncio.get_running_loop()
         self._refuse_if_hopeless(loop.time())
         waiter: asyncio.Future[Member] = loop.create_future()
-        timer = loop.call_later(min(self._settings.acquire_timeout, call.remaining()), self._expire, waiter)
+        timer = loop.call_later(min(patience.left, call.remaining()), self._expire, waiter)
         self._waiters.add(waiter)
         self._balance()
         started = loop.time()
@@ -147,6 +152,7 @@ class Pool:
             raise
         finally:
             timer.cancel()
+            patience.spend(loop.time() - started)
         call.report(f"connection ready after {(loop.time() - started) * 1000:.0f} ms")
         return member
 

@@ -58,7 +58,9 @@ class Session:
             async with scope:
                 table = await member.connection.run(statement, values, max_rows, report)
         except Exception as error:
-            raise self._name(error, statement, limit if scope.expired() else None) from error
+            named = self._name(error, statement, limit if scope.expired() else None)
+            named.is_sent = True  # nobody can tell what a broken connection still carried
+            raise named from error
         member.is_dirty = False
         self._learn(statement, table.columns)
         report(f"{len(table.rows)} rows read" if table.affected is None else f"{table.affected} rows changed")

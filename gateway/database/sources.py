@@ -18,6 +18,7 @@ from gateway.database.failures import failure
 from gateway.database.pool import Pool
 from gateway.database.session import Session
 from gateway.errors import Code, GatewayError, ToolError
+from gateway.resilience.retry import Patience
 
 log = logging.getLogger("gateway.database")
 
@@ -113,14 +114,22 @@ class Source:
         return MappingProxyType(self._broken)
 
     @asynccontextmanager
-    async def lease(self, call: Call) -> AsyncIterator[Session]:
+    async def lease(self, call: Call, patience: Patience | None = None) -> AsyncIterator[Session]:
         """Borrow a connection for the length of the block.
+
+        Args:
+            call: who asks, and until when.
+            patience: the waiting that all attempts of the call share; `acquire_timeout` when absent.
 
         Raises:
             ToolError: POOL_EXHAUSTED, POOL_TIMEOUT, CONNECT_TIMEOUT, or why the source is down.
         """
-        async with self._pool.lease(call) as member:
+        async with self._pool.lease(call, patience) as member:
             yield Session(member, self.engine, self.settings.statement_timeout, self._learn)
+
+    def patience(self) -> Patience:
+        """The waiting that one call may do."""
+        return Patience(self.settings.pool.acquire_timeout)
 
     def start(self) -> None:
         """Begin to connect, without waiting."""

@@ -17,6 +17,19 @@ import backoff
 T = TypeVar("T")
 
 
+class Patience:
+    """Seconds of waiting that are left, shared by all attempts at one thing."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, seconds: float) -> None:
+        self.left = seconds
+
+    def spend(self, seconds: float) -> None:
+        """Take off what was waited; never below zero."""
+        self.left = max(0.0, self.left - seconds)
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """How often and how patiently something is tried again.
@@ -34,17 +47,17 @@ class Retry:
     async def run(
         self,
         attempt: Callable[[], Awaitable[T]],
-        may_retry: Callable[[Exception], bool],
+        earliest: Callable[[Exception], float | None],
         remaining: Callable[[], float],
-        on_retry: Callable[[int, Exception], None] = lambda _, __: None,
+        on_retry: Callable[[int, Exception, float], None] = lambda *_: None,
     ) -> T:
         """The first success, or the last failure.
 
         Args:
             attempt: what to do.
-            may_retry: whether a failure is worth another attempt.
+            earliest: seconds before which another attempt cannot succeed; None when none can.
             remaining: seconds left; a pause that does not fit ends the attempts.
-            on_retry: told the number of the attempt that failed, and why, before each pause.
+            on_retry: told the number of the attempt that failed, why, and the pause that follows.
         """
         pauses = backoff.expo(base=2, factor=self.first, max_value=self.cap)
         next(pauses)  # the generator's own first step gives nothing
@@ -52,9 +65,12 @@ class Retry:
             try:
                 return await attempt()
             except Exception as error:
-                pause = backoff.full_jitter(next(pauses))
-                if not may_retry(error) or pause >= remaining():
+                least = earliest(error)
+                if least is None:
                     raise
-                on_retry(number, error)
+                pause = least + backoff.full_jitter(next(pauses))
+                if pause >= remaining():
+                    raise
+                on_retry(number, error, pause)
                 await asyncio.sleep(pause)
         return await attempt()

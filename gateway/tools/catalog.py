@@ -38,6 +38,7 @@ class Tool:
         max_rows: most rows in a result.
         numbers: how large integers and decimals go out.
         parameters: what it takes.
+        is_idempotent: whether running it twice is the same as running it once.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Tool:
     max_rows: int
     numbers: Numbers
     parameters: Parameters
+    is_idempotent: bool
 
     @property
     def input_schema(self) -> dict[str, Any]:
@@ -81,7 +83,8 @@ class Tool:
         described |= {"description": self.description, "inputSchema": self.input_schema}
         if columns is not None and not duplicate_columns(columns):
             described["outputSchema"] = output_schema(columns, self.numbers, writes=self.statement.writes)
-        described["annotations"] = _WRITES if self.statement.writes else _READS
+        is_write = self.statement.writes
+        described["annotations"] = _WRITES | {"idempotentHint": self.is_idempotent} if is_write else _READS
         return described
 
 
@@ -184,6 +187,7 @@ def _make(
         max_rows=settings.max_rows,
         numbers=settings.numbers or whole.server.numbers,
         parameters=parameters,
+        is_idempotent=settings.idempotent or not settings.writes,
     )
     return tool, []
 
@@ -210,4 +214,4 @@ def _statement_mistakes(scanned: Scan, parameters: Parameters) -> list[Mistake]:
 
 
 _READS = {"readOnlyHint": True, "openWorldHint": False}
-_WRITES = {"readOnlyHint": False, "destructiveHint": True, "idempotentHint": False, "openWorldHint": False}
+_WRITES = {"readOnlyHint": False, "destructiveHint": True, "openWorldHint": False}

@@ -8,7 +8,9 @@ from typing import Any
 from gateway.context import Call
 from gateway.database.sources import Source
 from gateway.errors import ToolError
+from gateway.resilience.retry import Patience
 from gateway.telemetry.tracing import database_span, mark_failed
+from gateway.tools.attempts import persistently
 from gateway.tools.catalog import Catalog, Tool
 from gateway.tools.results import ToolResult, failure, present
 
@@ -23,17 +25,19 @@ async def execute(
         InsufficientScope: the caller may not call it.
     """
     tool = catalog.require(name, call.principal)
+    source = sources[tool.source]
+    patience = source.patience()
     try:
-        return await _run(call, tool, sources[tool.source], arguments)
+        return await persistently(call, tool, patience, lambda: _run(call, tool, source, arguments, patience))
     except ToolError as error:
         return failure(error, call)
 
 
-async def _run(call: Call, tool: Tool, source: Source, arguments: Mapping[str, Any]) -> ToolResult:
+async def _run(call: Call, tool: Tool, source: Source, arguments: Mapping[str, Any], patience: Patience) -> ToolResult:
     values = tool.bind(arguments)
     if refused := source.broken.get(tool.name):
         return failure(refused, call)
-    async with source.lease(call) as session:
+    async with source.lease(call, patience) as session:
         with database_span(call, tool.source, source.engine.dialect, tool.name, tool.statement.text) as span:
             try:
                 table = await session.run(tool.statement, values, tool.max_rows, call)

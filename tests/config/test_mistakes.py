@@ -113,6 +113,10 @@ MISTAKES = {
         SHOP + TOOL + "    writes: true\n",
         "8: tools.all_orders.writes: true is refused, since sources.shop.access is read-only",
     ),
+    "idempotent read": (
+        SHOP + TOOL + "    idempotent: true\n",
+        "8: tools.all_orders.idempotent: true is for tools with writes: true; a read is idempotent anyway",
+    ),
     "pool upside down": (
         POSTGRESQL + "    pool:\n      max: 1\n",
         "7: sources.shop.pool.min: expected at most pool.max, which is 1, got 2",

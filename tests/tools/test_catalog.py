@@ -65,6 +65,8 @@ def test_a_write_says_what_it_is(configure: Make) -> None:
     }
     assert "affected_rows" in described["outputSchema"]["properties"]
     assert tool.statement.writes
+    (tool,) = built(configure({"clear": write | {"idempotent": True}}))
+    assert tool.describe(())["annotations"]["idempotentHint"] is True
 
 
 def test_statements_carry_the_engines_placeholders(configure: Make) -> None:
@@ -134,7 +136,7 @@ def _tool(name: str, scopes: set[str]) -> Tool:
     parameters, _ = compile_parameters(None, None)
     assert parameters is not None
     statement = Statement(name, "select 1", (), ())
-    return Tool(name, None, "", "s", frozenset(scopes), statement, 1, "exact", parameters)
+    return Tool(name, None, "", "s", frozenset(scopes), statement, 1, "exact", parameters, is_idempotent=True)
 
 
 class TestMistakes:
