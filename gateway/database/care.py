@@ -1,4 +1,4 @@
-"""What the pool does to one connection, always bounded: open it, check it, close it, wait before the next attempt."""
+"""What the pool does to one connection, always bounded: open it, check it, close it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,6 @@ log = logging.getLogger("gateway.database")
 LIMIT: Final = 2.0
 """Seconds that a ping, a reset or a polite goodbye may take."""
 
-FIRST_DELAY: Final = 0.1
-TRANSIENT_CAP: Final = 5.0
-PERMANENT_CAP: Final = 30.0
 CANCEL_GRACE: Final = 0.5
 
 
@@ -43,15 +40,17 @@ class Member:
         expires_at: loop time at which it is replaced.
         idle_since: loop time of its last return.
         is_dirty: whether its last use failed or was cancelled.
+        is_lost: whether its last use found the connection broken.
     """
 
-    __slots__ = ("connection", "expires_at", "idle_since", "is_dirty")
+    __slots__ = ("connection", "expires_at", "idle_since", "is_dirty", "is_lost")
 
     def __init__(self, connection: Connection, now: float, lifetime: float) -> None:
         self.connection = connection
         self.expires_at = now + lifetime * random.uniform(0.9, 1.1)  # noqa: S311 - jitter, no secret
         self.idle_since = now
         self.is_dirty = False
+        self.is_lost = False
 
 
 async def open_connection(engine: Engine, limit: float) -> Connection:
@@ -124,31 +123,3 @@ def _swallow(task: asyncio.Future[Any]) -> None:
     """Read the outcome that nobody waits for any more."""
     if not task.cancelled():
         task.exception()
-
-
-class Backoff:
-    """The pause after failed attempts: 100 ms doubled, jittered.
-
-    Capped at 5 s, and at 30 s where trying again does not help by itself
-    (a refused login), since that can lock the account.
-    """
-
-    def __init__(self) -> None:
-        self.failures = 0
-        self.until = 0.0
-        self.is_pending = False
-
-    def fail(self, is_transient: bool) -> None:
-        """Count one failure; attempts that fail during one pause count once."""
-        if self.is_pending:
-            return
-        cap = TRANSIENT_CAP if is_transient else PERMANENT_CAP
-        delay = min(cap, FIRST_DELAY * 2 ** min(self.failures, 16)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-        self.failures += 1
-        self.until = asyncio.get_running_loop().time() + delay
-        self.is_pending = True
-
-    def clear(self) -> None:
-        """An attempt succeeded."""
-        self.failures = 0
-        self.is_pending = False

@@ -17,11 +17,12 @@ from typing import Any
 from gateway.config.models import PoolSettings
 from gateway.context import Call
 from gateway.database import care
-from gateway.database.care import Backoff, Member, PoolStats
+from gateway.database.care import Member, PoolStats
 from gateway.database.engine import Connection, Engine
 from gateway.database.failures import failure
 from gateway.database.waiters import Waiters, fail
 from gateway.errors import Code, ToolError
+from gateway.resilience.breaker import Breaker, State
 from gateway.resilience.retry import Patience
 
 
@@ -34,6 +35,12 @@ class Pool:
         connect_timeout: seconds that opening one may take.
         on_up: told when a connection opened after there was none.
         on_down: told why, when there is none and opening failed.
+        on_breaker: told each new state of the breaker.
+
+    Attributes:
+        breaker: whether opening connections makes sense now.
+        is_up: whether a connection was opened, and none was missed since.
+        trouble: why there is no connection; None while there are some.
     """
 
     def __init__(
@@ -44,6 +51,7 @@ class Pool:
         *,
         on_up: Callable[[], None] = lambda: None,
         on_down: Callable[[ToolError], None] = lambda _: None,
+        on_breaker: Callable[[State], None] = lambda _: None,
     ) -> None:
         self._engine = engine
         self._settings = settings
@@ -56,11 +64,12 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening = 0
         self._mending = 0
-        self._backoff = Backoff()
         self._timer: asyncio.TimerHandle | None = None
         self._keeper: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
         self._is_closed = False
+        self._lost_at = float("-inf")
+        self.breaker = Breaker(lambda: asyncio.get_running_loop().time(), on_change=on_breaker)
         self.is_up = False
         self.trouble: ToolError | None = None
 
@@ -127,7 +136,7 @@ class Pool:
             if member.connection.is_closed or now >= member.expires_at:
                 self._idle.pop()
                 self._retire(member)
-            elif now - member.idle_since >= self._settings.ping_after:
+            elif now - member.idle_since >= self._settings.ping_after or member.idle_since <= self._lost_at:
                 return None
             else:
                 return self._idle.pop()
@@ -136,7 +145,7 @@ class Pool:
     async def _wait(self, call: Call, patience: Patience) -> Member:
         """Queue for a connection: the first in is the first served."""
         loop = asyncio.get_running_loop()
-        self._refuse_if_hopeless(loop.time())
+        self._refuse_if_hopeless()
         waiter: asyncio.Future[Member] = loop.create_future()
         timer = loop.call_later(min(patience.left, call.remaining()), self._expire, waiter)
         self._waiters.add(waiter)
@@ -156,13 +165,10 @@ class Pool:
         call.report(f"connection ready after {(loop.time() - started) * 1000:.0f} ms")
         return member
 
-    def _refuse_if_hopeless(self, now: float) -> None:
+    def _refuse_if_hopeless(self) -> None:
         """Answer at once when waiting cannot help."""
-        if self.trouble is not None and not self._members and not self._opening:
-            wait = max(self._backoff.until - now, 0.0)
-            raise ToolError(
-                self.trouble.code, self.trouble.message, detail=self.trouble.detail, retry_after=max(wait, 0.1)
-            )
+        if self.trouble is not None and not self._members and self.breaker.state is not State.CLOSED:
+            raise self._told(self.trouble)
         coming = self._settings.max - len(self._members) + len(self._idle) + self._mending
         if len(self._waiters) - coming >= self._settings.max_waiting:
             raise failure(
@@ -187,12 +193,19 @@ class Pool:
         """Take a connection back; what needs I/O is left to the background."""
         connection = member.connection
         now = asyncio.get_running_loop().time()
-        if self._is_closed or connection.is_closed or now >= member.expires_at:
+        if connection.is_closed or member.is_lost:
+            self._lose(member)
+        elif self._is_closed or now >= member.expires_at:
             self._retire(member)
         elif member.is_dirty or connection.needs_reset:
             self._mend(member, connection.reset)
         else:
             self._offer(member)
+
+    def _lose(self, member: Member) -> None:
+        """A connection broke: what is idle may have broken with it, and is checked before it is lent."""
+        self._lost_at = asyncio.get_running_loop().time()
+        self._retire(member)
 
     def _offer(self, member: Member) -> None:
         """Give a good connection to the first waiter, or keep it."""
@@ -212,7 +225,9 @@ class Pool:
         finally:
             self._mending -= 1
         member.is_dirty = not is_good
-        if not is_good or self._is_closed or member.connection.is_closed:
+        if not is_good or member.connection.is_closed:
+            self._lose(member)
+        elif self._is_closed:
             self._retire(member)
         else:
             self._offer(member)
@@ -249,11 +264,12 @@ class Pool:
             member = self._idle.pop()
             self._mend(member, member.connection.ping)
             missing -= 1
-        if self._backoff.is_pending:
-            return
         floor = self._settings.min if self.is_up else max(self._settings.min, 1)
         floor = min(floor, self._settings.max)
         while self._size < self._settings.max and (missing > 0 or self._size < floor):
+            if not self.breaker.begin():
+                self._balance_later()
+                return
             self._opening += 1
             self._spawn(self._open())
             missing -= 1
@@ -271,22 +287,19 @@ class Pool:
             self._failed(trouble)
         except asyncio.CancelledError:
             self._opening -= 1
+            self.breaker.abandoned()
             raise
         else:
             self._opening -= 1
             self._succeeded(connection)
 
     def _succeeded(self, connection: Connection) -> None:
-
         member = Member(connection, asyncio.get_running_loop().time(), self._settings.max_lifetime)
         self._members.add(member)
         if self._is_closed:
             self._retire(member)
             return
-        self._backoff.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self.breaker.succeeded()
         self.trouble = None
         self._offer(member)
         self._balance()
@@ -295,22 +308,30 @@ class Pool:
             self._on_up()
 
     def _failed(self, trouble: ToolError) -> None:
-        self._backoff.fail(trouble.is_retryable)
+        self.breaker.failed(is_transient=trouble.is_retryable)
         if not self._members:
             self.trouble = trouble
             if self._opening:
-                self._waiters.fail_first(trouble)
+                self._waiters.fail_first(self._told(trouble))
             else:
-                self._waiters.fail_all(trouble)
+                self._waiters.fail_all(self._told(trouble))
                 self.is_up = False
                 self._on_down(trouble)
-        if self._timer is None and not self._is_closed:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(0.0, self._backoff.until - loop.time()), self._retry)
+        self._balance()
 
-    def _retry(self) -> None:
+    def _told(self, trouble: ToolError) -> ToolError:
+        """The trouble as a caller hears it now, with the time to retry."""
+        wait = max(self.breaker.wait, 0.1)
+        return ToolError(trouble.code, trouble.message, detail=trouble.detail, retry_after=wait)
+
+    def _balance_later(self) -> None:
+        """Balance again when the breaker's pause is over; the end of a probe does so by itself."""
+        if self._timer is None and self.breaker.state is not State.HALF_OPEN:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(self.breaker.wait, 0.001), self._balance_now)
+
+    def _balance_now(self) -> None:
         self._timer = None
-        self._backoff.is_pending = False
         self._balance()
 
     # Upkeep

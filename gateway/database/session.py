@@ -90,6 +90,7 @@ class Session:
         else:
             named = self._engine.translate(error)
         is_lost = named.code is Code.CONNECTION_LOST or self._member.connection.is_closed
+        self._member.is_lost = is_lost
         if statement.writes and (is_lost or self._member.connection.is_committing):
             return failure(Code.OUTCOME_UNKNOWN, f"{named.code}: {named.detail}", is_sent=True)
         if is_lost and named.code is Code.SOURCE_UNAVAILABLE:
