@@ -116,6 +116,11 @@ class Catalog:
             grouped[tool.source].append(tool.statement)
         return grouped
 
+    @property
+    def entry_scopes(self) -> tuple[str, ...]:
+        """What a first token should ask for: what some tool needs, in order."""
+        return tuple(sorted({scope for tool in self._tools.values() for scope in tool.scopes}))
+
     def __iter__(self) -> Iterator[Tool]:
         return iter(self._tools.values())
 

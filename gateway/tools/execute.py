@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 from gateway.context import Call
-from gateway.database.engine import Statement, Table
+from gateway.database.sources import Source
 from gateway.errors import ToolError
+from gateway.telemetry.tracing import database_span, mark_failed
 from gateway.tools.catalog import Catalog, Tool
 from gateway.tools.results import ToolResult, failure, present
-
-
-class Session(Protocol):
-    """A leased connection, as far as a call needs it."""
-
-    async def run(self, statement: Statement, values: Sequence[Any], max_rows: int, call: Call) -> Table:
-        """Run a statement within its limits; raises ToolError."""
-
-
-class Source(Protocol):
-    """A database, as far as a call needs it."""
-
-    @property
-    def broken(self) -> Mapping[str, ToolError]:
-        """Tools whose statement the database refused when it was prepared."""
-
-    def lease(self, call: Call) -> AbstractAsyncContextManager[Session]:
-        """A connection for the length of a block; raises ToolError."""
 
 
 async def execute(
@@ -52,5 +34,10 @@ async def _run(call: Call, tool: Tool, source: Source, arguments: Mapping[str, A
     if refused := source.broken.get(tool.name):
         return failure(refused, call)
     async with source.lease(call) as session:
-        table = await session.run(tool.statement, values, tool.max_rows, call)
+        with database_span(call, tool.source, source.engine.dialect, tool.name, tool.statement.text) as span:
+            try:
+                table = await session.run(tool.statement, values, tool.max_rows, call)
+            except ToolError as error:
+                mark_failed(span, error.code)
+                raise
     return present(table, tool)
