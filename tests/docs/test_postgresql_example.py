@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway.config.loader import Configuration, load
+from gateway.config.loader import load
 from gateway.server.app import Gateway, open_gateway
 from tests.servers.postgresql import PostgresqlServer
 
@@ -53,10 +53,6 @@ def environment(postgresql: PostgresqlServer) -> dict[str, str]:
 def _psql(environment: dict[str, str], database: str, statement: str) -> None:
     command = ["psql", "-qX", "-U", "postgres", "-d", database, "-v", "ON_ERROR_STOP=1", "-c", statement]
     subprocess.run(command, env=os.environ | environment, check=True, capture_output=True)
-
-
-def _configuration(environment: dict[str, str]) -> Configuration:
-    return load(EXAMPLE, environment=environment, server={"port": 0})
 
 
 @pytest.fixture
