@@ -28,7 +28,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         timers = self._scheduled  # type: ignore[attr-defined]
         while timers and timers[0]._cancelled:
             heapq.heappop(timers)._scheduled = False
-            self._timer_cancelled_count -= 1
+            self._timer_cancelled_count -= 1  # type: ignore[attr-defined]
         if not self._ready and timers:  # type: ignore[attr-defined]
             self.virtual = max(self.virtual, timers[0]._when)
         super()._run_once()  # type: ignore[misc]

@@ -43,6 +43,10 @@ def make(path: Path, *script: str) -> None:
     db.close()
 
 
+def files(folder: Path, pattern: str) -> list[str]:
+    return sorted(path.name for path in folder.glob(pattern))
+
+
 @pytest.mark.parametrize(("declared", "literal", "kind", "expected"), TYPES)
 async def test_declared_types_decide_the_kind(
     tmp_path: Path, declared: str, literal: str, kind: Kind, expected: Any
@@ -91,7 +95,7 @@ async def test_fixed_sql_stays_in_its_file(tmp_path: Path, text: str, access: st
         with pytest.raises(ToolError):
             await run(source, statement(source.engine, text))
         assert (await run(source, statement(source.engine, "select count(*) from item", name="n"))).rows[0][0] == 3
-    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".db") == ["fence.db"]
+    assert files(tmp_path, "*.db") == ["fence.db"]
 
 
 async def test_the_schema_may_be_asked_about(tmp_path: Path) -> None:
@@ -111,7 +115,7 @@ async def test_a_file_is_never_created(tmp_path: Path) -> None:
     for access in ("read-only", "read-write"):
         async with started(sqlite_settings(tmp_path / "none.db", access=access)) as source:
             await until(lambda source=source: source.trouble.startswith("source_unavailable"))  # type: ignore[misc]
-    assert list(tmp_path.iterdir()) == []
+    assert files(tmp_path, "*") == []
 
 
 async def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
