@@ -151,6 +151,9 @@ class PostgresqlConnection:
         if self._raw.is_in_transaction():
             await self._raw.execute("rollback")
         await self._raw.execute(_RESET)
+        if self._raw.is_in_transaction():  # a BEGIN that was cancelled on its way had succeeded after all
+            await self._raw.execute("rollback")
+            await self._raw.execute(_RESET)
         self.needs_reset = False
         self.is_committing = False
 
