@@ -70,8 +70,7 @@ class Pool:
 
     def start(self) -> None:
         """Begin to open `min` connections, without waiting for them."""
-        self._balance()
-        self._schedule_upkeep()
+        self._keep()
 
     @asynccontextmanager
     async def lease(self, call: Call) -> AsyncIterator[Member]:
@@ -107,8 +106,6 @@ class Pool:
                 task.cancel()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=care.LIMIT)
-
-    # Lending
 
     def _take(self) -> Member | None:
         """The idle connection used last, if it may be lent without a check."""
@@ -170,8 +167,6 @@ class Pool:
         code = Code.CONNECT_TIMEOUT if is_connecting else Code.POOL_TIMEOUT
         fail(waiter, failure(code, f"waited for a connection in vain: {self.stats}", retry_after=1.0))
 
-    # Returning
-
     def _release(self, member: Member) -> None:
         """Take a connection back; what needs I/O is left to the background."""
         connection = member.connection
@@ -226,8 +221,6 @@ class Pool:
         if self._is_closed and not self._members:
             self._emptied.set()
         self._balance()
-
-    # Opening
 
     def _balance(self) -> None:
         """Start what the waiters and the minimum ask for. Decides; never awaits."""
@@ -289,21 +282,15 @@ class Pool:
                 self.is_up = False
                 self._on_down(trouble)
 
-    # Upkeep
-
-    def _schedule_upkeep(self) -> None:
-        period = min(self._settings.idle_timeout, self._settings.max_lifetime, 4.0) / 4
-        self._keeper = asyncio.get_running_loop().call_later(max(0.01, period), self._keep)
-
     def _keep(self) -> None:
         """Retire what is dead, too old, or idle beyond the minimum."""
         going = care.outdated(self._idle, self._size - self._settings.min, self._settings.idle_timeout)
-        for member in going:
-            self._idle.remove(member)
+        self._idle = deque(member for member in self._idle if member not in going)
         for member in going:
             self._retire(member)
         self._balance()
-        self._schedule_upkeep()
+        period = min(self._settings.idle_timeout, self._settings.max_lifetime, 4.0) / 4
+        self._keeper = asyncio.get_running_loop().call_later(max(0.01, period), self._keep)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
