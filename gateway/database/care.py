@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -123,3 +123,14 @@ def _swallow(task: asyncio.Future[Any]) -> None:
     """Read the outcome that nobody waits for any more."""
     if not task.cancelled():
         task.exception()
+
+
+def outdated(idle: Iterable[Member], spare: int, idle_timeout: float) -> list[Member]:
+    """The idle connections that are dead, too old, or (at most `spare` of them) idle for too long."""
+    now = asyncio.get_running_loop().time()
+    going: list[Member] = []
+    for member in idle:
+        is_idle_too_long = len(going) < spare and now - member.idle_since >= idle_timeout
+        if is_idle_too_long or member.connection.is_closed or now >= member.expires_at:
+            going.append(member)
+    return going

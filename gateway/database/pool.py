@@ -20,6 +20,7 @@ from gateway.database import care
 from gateway.database.care import Member, PoolStats
 from gateway.database.engine import Connection, Engine
 from gateway.database.failures import failure
+from gateway.database.opener import Opener
 from gateway.database.waiters import Waiters, fail
 from gateway.errors import Code, ToolError
 from gateway.resilience.breaker import Breaker, State
@@ -36,11 +37,6 @@ class Pool:
         on_up: told when a connection opened after there was none.
         on_down: told why, when there is none and opening failed.
         on_breaker: told each new state of the breaker.
-
-    Attributes:
-        breaker: whether opening connections makes sense now.
-        is_up: whether a connection was opened, and none was missed since.
-        trouble: why there is no connection; None while there are some.
     """
 
     def __init__(
@@ -53,7 +49,6 @@ class Pool:
         on_down: Callable[[ToolError], None] = lambda _: None,
         on_breaker: Callable[[State], None] = lambda _: None,
     ) -> None:
-        self._engine = engine
         self._settings = settings
         self._connect_timeout = connect_timeout
         self._on_up = on_up
@@ -62,27 +57,29 @@ class Pool:
         self._idle: deque[Member] = deque()
         self._waiters = Waiters()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._opening = 0
         self._mending = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._opener = Opener(engine, connect_timeout, self._spawn, self._opened, self._balance, on_breaker)
+        self._lost_at = float("-inf")
         self._keeper: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
         self._is_closed = False
-        self._lost_at = float("-inf")
-        self.breaker = Breaker(lambda: asyncio.get_running_loop().time(), on_change=on_breaker)
         self.is_up = False
         self.trouble: ToolError | None = None
+
+    @property
+    def breaker(self) -> Breaker:
+        """Whether opening connections makes sense now."""
+        return self._opener.breaker
 
     @property
     def stats(self) -> PoolStats:
         """The numbers now."""
         idle = len(self._idle)
-        return PoolStats(len(self._members) - idle, idle, self._opening, len(self._waiters), self._settings.max)
+        return PoolStats(len(self._members) - idle, idle, self._opener.opening, len(self._waiters), self._settings.max)
 
     def start(self) -> None:
         """Begin to open `min` connections, without waiting for them."""
-        self._balance()
-        self._schedule_upkeep()
+        self._keep()
 
     @asynccontextmanager
     async def lease(self, call: Call, patience: Patience | None = None) -> AsyncIterator[Member]:
@@ -105,11 +102,10 @@ class Pool:
     async def close(self, grace: float) -> None:
         """Lend no more, wait up to `grace` seconds for what is lent, then drop the rest."""
         self._is_closed = True
-        for timer in (self._timer, self._keeper):
-            if timer is not None:
-                timer.cancel()
-        refusal = failure(Code.SOURCE_UNAVAILABLE, "the pool is closing")
-        self._waiters.fail_all(refusal)
+        self._opener.close()
+        if self._keeper is not None:
+            self._keeper.cancel()
+        self._waiters.fail_all(failure(Code.SOURCE_UNAVAILABLE, "the pool is closing"))
         while self._idle:
             self._retire(self._idle.popleft())
         try:
@@ -123,8 +119,6 @@ class Pool:
                 task.cancel()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=care.LIMIT)
-
-    # Lending
 
     def _take(self) -> Member | None:
         """The idle connection used last, if it may be lent without a check."""
@@ -168,7 +162,7 @@ class Pool:
     def _refuse_if_hopeless(self) -> None:
         """Answer at once when waiting cannot help."""
         if self.trouble is not None and not self._members and self.breaker.state is not State.CLOSED:
-            raise self._told(self.trouble)
+            raise self._as_told(self.trouble)
         coming = self._settings.max - len(self._members) + len(self._idle) + self._mending
         if len(self._waiters) - coming >= self._settings.max_waiting:
             raise failure(
@@ -181,13 +175,10 @@ class Pool:
         """A caller waited as long as it may: name the stage that ran out."""
         if waiter.done():
             return
-        is_connecting = self._waiters.place(waiter) < self._opening
+        is_connecting = self._waiters.place(waiter) < self._opener.opening
         self._waiters.forget(waiter)
-        stats = self.stats
         code = Code.CONNECT_TIMEOUT if is_connecting else Code.POOL_TIMEOUT
-        fail(waiter, failure(code, f"waited for a connection in vain: {stats}", retry_after=1.0))
-
-    # Returning
+        fail(waiter, failure(code, f"waited for a connection in vain: {self.stats}", retry_after=1.0))
 
     def _release(self, member: Member) -> None:
         """Take a connection back; what needs I/O is left to the background."""
@@ -253,53 +244,35 @@ class Pool:
             self._emptied.set()
         self._balance()
 
-    # Opening
-
     def _balance(self) -> None:
         """Start what the waiters and the minimum ask for. Decides; never awaits."""
         if self._is_closed:
             return
-        missing = len(self._waiters) - self._opening - self._mending
+        missing = len(self._waiters) - self._opener.opening - self._mending
         while missing > 0 and self._idle:
             member = self._idle.pop()
             self._mend(member, member.connection.ping)
             missing -= 1
-        floor = self._settings.min if self.is_up else max(self._settings.min, 1)
-        floor = min(floor, self._settings.max)
+        floor = min(self._settings.min if self.is_up else max(self._settings.min, 1), self._settings.max)
         while self._size < self._settings.max and (missing > 0 or self._size < floor):
-            if not self.breaker.begin():
-                self._balance_later()
+            if not self._opener.begin():
                 return
-            self._opening += 1
-            self._spawn(self._open())
             missing -= 1
 
     @property
     def _size(self) -> int:
-        return len(self._members) + self._opening
+        return len(self._members) + self._opener.opening
 
-    async def _open(self) -> None:
-        """Open one connection and hand it over; after a failure, wait before the next attempt."""
-        try:
-            connection = await care.open_connection(self._engine, self._connect_timeout)
-        except ToolError as trouble:
-            self._opening -= 1
-            self._failed(trouble)
-        except asyncio.CancelledError:
-            self._opening -= 1
-            self.breaker.abandoned()
-            raise
-        else:
-            self._opening -= 1
-            self._succeeded(connection)
-
-    def _succeeded(self, connection: Connection) -> None:
-        member = Member(connection, asyncio.get_running_loop().time(), self._settings.max_lifetime)
+    def _opened(self, opened: Connection | ToolError) -> None:
+        """Hand a new connection over, or tell those who wait why there is none."""
+        if isinstance(opened, ToolError):
+            self._failed(opened)
+            return
+        member = Member(opened, asyncio.get_running_loop().time(), self._settings.max_lifetime)
         self._members.add(member)
         if self._is_closed:
             self._retire(member)
             return
-        self.breaker.succeeded()
         self.trouble = None
         self._offer(member)
         self._balance()
@@ -308,54 +281,30 @@ class Pool:
             self._on_up()
 
     def _failed(self, trouble: ToolError) -> None:
-        self.breaker.failed(is_transient=trouble.is_retryable)
         if not self._members:
             self.trouble = trouble
-            if self._opening:
-                self._waiters.fail_first(self._told(trouble))
+            if self._opener.opening:
+                self._waiters.fail_first(self._as_told(trouble))
             else:
-                self._waiters.fail_all(self._told(trouble))
+                self._waiters.fail_all(self._as_told(trouble))
                 self.is_up = False
                 self._on_down(trouble)
         self._balance()
 
-    def _told(self, trouble: ToolError) -> ToolError:
-        """The trouble as a caller hears it now, with the time to retry."""
+    def _as_told(self, trouble: ToolError) -> ToolError:
+        """The trouble as a caller is told now, with the time to retry."""
         wait = max(self.breaker.wait, 0.1)
         return ToolError(trouble.code, trouble.message, detail=trouble.detail, retry_after=wait)
 
-    def _balance_later(self) -> None:
-        """Balance again when the breaker's pause is over; the end of a probe does so by itself."""
-        if self._timer is None and self.breaker.state is not State.HALF_OPEN:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(self.breaker.wait, 0.001), self._balance_now)
-
-    def _balance_now(self) -> None:
-        self._timer = None
-        self._balance()
-
-    # Upkeep
-
-    def _schedule_upkeep(self) -> None:
-        period = min(self._settings.idle_timeout, self._settings.max_lifetime, 4.0) / 4
-        self._keeper = asyncio.get_running_loop().call_later(max(0.01, period), self._keep)
-
     def _keep(self) -> None:
         """Retire what is dead, too old, or idle beyond the minimum."""
-        now = asyncio.get_running_loop().time()
-        spare = self._size - self._settings.min
-        going: list[Member] = []
-        for member in self._idle:
-            is_idle_too_long = spare > 0 and now - member.idle_since >= self._settings.idle_timeout
-            if is_idle_too_long or member.connection.is_closed or now >= member.expires_at:
-                spare -= 1
-                going.append(member)
-        for member in going:
-            self._idle.remove(member)
+        going = care.outdated(self._idle, self._size - self._settings.min, self._settings.idle_timeout)
+        self._idle = deque(member for member in self._idle if member not in going)
         for member in going:
             self._retire(member)
         self._balance()
-        self._schedule_upkeep()
+        period = min(self._settings.idle_timeout, self._settings.max_lifetime, 4.0) / 4
+        self._keeper = asyncio.get_running_loop().call_later(max(0.01, period), self._keep)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

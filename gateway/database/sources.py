@@ -18,6 +18,7 @@ from gateway.database.failures import failure
 from gateway.database.pool import Pool
 from gateway.database.session import Session
 from gateway.errors import Code, GatewayError, ToolError
+from gateway.resilience.breaker import State
 from gateway.resilience.retry import Patience
 
 log = logging.getLogger("gateway.database")
@@ -81,7 +82,14 @@ class Source:
         self._statements = tuple(statements)
         self._shapes: dict[str, tuple[Column, ...]] = {}
         self._broken: dict[str, ToolError] = {}
-        self._pool = Pool(engine, settings.pool, settings.connect_timeout, on_up=self._came_up, on_down=self._went_down)
+        self._pool = Pool(
+            engine,
+            settings.pool,
+            settings.connect_timeout,
+            on_up=self._came_up,
+            on_down=self._went_down,
+            on_breaker=self._breaker_changed,
+        )
         self._preparing: asyncio.Task[None] | None = None
 
     @property
@@ -96,7 +104,12 @@ class Source:
             return ""
         if self._pool.trouble is None:
             return "not reached yet"
-        return f"{self._pool.trouble.code}: {self._pool.trouble.detail}"
+        return f"{self._pool.trouble.code}: {self._pool.trouble.detail} (breaker {self.breaker})"
+
+    @property
+    def breaker(self) -> str:
+        """The state of the circuit breaker: closed, open or half-open."""
+        return self._pool.breaker.state.value
 
     @property
     def stats(self) -> PoolStats:
@@ -150,6 +163,10 @@ class Source:
 
     def _went_down(self, error: ToolError) -> None:
         log.warning("source %s is down: %s: %s", self.name, error.code, error.detail, extra={"source": self.name})
+
+    def _breaker_changed(self, state: State) -> None:
+        level = logging.DEBUG if state is State.HALF_OPEN else logging.INFO
+        log.log(level, "source %s: breaker %s", self.name, state, extra={"source": self.name, "breaker": state.value})
 
     async def _prepare(self) -> None:
         """Prepare every statement; again, from time to time, those that did not go."""

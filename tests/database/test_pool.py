@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from gateway.config.models import PoolSettings
 from gateway.database.pool import Pool
 from gateway.errors import Code, ToolError
+from gateway.resilience.breaker import State
+from gateway.resilience.retry import Patience
 from tests.database.fakes import FakeConnection, FakeEngine, Fault, Script, in_virtual_time
-from tests.database.support import call
+from tests.database.support import call, until
 
 
 def limits(**values: Any) -> PoolSettings:
@@ -70,6 +72,28 @@ def test_a_full_pool_names_the_pool() -> None:
             started = now()
             await fails_with(Code.POOL_TIMEOUT, pool, seconds=0.5)
             assert now() - started == pytest.approx(0.5)
+        await pool.close(1)
+
+    play(scene)
+
+
+def test_all_attempts_share_one_patience() -> None:
+    async def scene() -> None:
+        pool = pool_of(FakeEngine(), max=1, acquire_timeout="3s")
+        patience = Patience(3.0)
+        async with pool.lease(call()):
+            waiting = asyncio.create_task(pool.lease(call(), patience).__aenter__())
+            await asyncio.sleep(2)
+            pool._waiters.fail_all(ToolError(Code.CONNECT_TIMEOUT, ""))
+            with pytest.raises(ToolError):
+                await waiting
+            started = now()
+            with pytest.raises(ToolError) as caught:
+                async with pool.lease(call(), patience):
+                    pass
+            assert caught.value.code is Code.POOL_TIMEOUT
+            assert now() - started == pytest.approx(1)
+            assert patience.left == pytest.approx(0)
         await pool.close(1)
 
     play(scene)
@@ -168,17 +192,81 @@ def test_a_source_that_is_down_answers_at_once() -> None:
         pool.start()
         await asyncio.sleep(0.01)
         assert not pool.is_up
+        await fails_with(Code.SOURCE_UNAVAILABLE, pool)  # by the next attempt, which comes soon
+        assert now() <= 0.11
+        await asyncio.sleep(1.5)
+        assert pool.breaker.state is State.OPEN
         started = now()
         error = await fails_with(Code.SOURCE_UNAVAILABLE, pool)
         assert now() == started
         assert error.retry_after is not None
-        assert 0 < error.retry_after <= 0.1
+        assert 0 < error.retry_after <= 1.6
         await asyncio.sleep(10)
         assert len(troubles) == 6  # 100 ms doubled six times is over in 6.4 s
         assert len(ups) == 1
         assert pool.is_up
         async with pool.lease(call()):
             pass
+        await pool.close(1)
+
+    play(scene)
+
+
+def test_a_probe_that_hangs_holds_nobody() -> None:
+    async def scene() -> None:
+        script = Script([Fault(is_failing=True)] * 5 + [Fault(1.0, is_failing=True), Fault(0.5)])
+        engine = FakeEngine(script)
+        pool = pool_of(engine, min=1, max=4)
+        pool.start()
+        await until(lambda: pool.breaker.state is State.HALF_OPEN)
+        assert pool.stats.opening == 1
+        started = now()
+        error = await fails_with(Code.SOURCE_UNAVAILABLE, pool)
+        assert now() == started
+        assert error.retry_after is not None
+        assert error.retry_after > 0.1
+        await until(lambda: pool.is_up)
+        assert pool.breaker.state is State.CLOSED
+        await until(lambda: pool.stats.idle == 1)
+        await pool.close(1)
+
+    play(scene)
+
+
+def test_after_a_loss_idle_connections_are_checked_before_they_are_lent() -> None:
+    async def scene() -> None:
+        engine = FakeEngine()
+        pool = pool_of(engine, min=4, max=4)
+        pool.start()
+        await asyncio.sleep(1)
+        async with pool.lease(call()) as member:
+            member.connection.die()  # type: ignore[attr-defined]
+        engine.script.cares += [Fault(is_failing=True)] * 3  # what the restart left of the others
+        async with pool.lease(call()) as member:
+            assert engine.connections.index(member.connection) >= 4  # type: ignore[arg-type]
+        await until(lambda: pool.stats.idle == 4)
+        for _ in range(2):
+            async with pool.lease(call()):
+                pass
+        pings = sum(connection.pings for connection in engine.connections)
+        assert 1 <= pings <= 3, "each at most once, and none that was opened since"
+        await pool.close(1)
+
+    play(scene)
+
+
+def test_a_loss_is_known_before_the_socket_closes() -> None:
+    async def scene() -> None:
+        engine = FakeEngine()
+        pool = pool_of(engine, min=2, max=2)
+        pool.start()
+        await asyncio.sleep(1)
+        async with pool.lease(call()) as member:
+            member.is_lost = member.is_dirty = True
+        async with pool.lease(call()) as other:
+            assert other is not member
+            assert other.connection.pings == 1  # type: ignore[attr-defined]
+        await until(lambda: member.connection.is_closed)
         await pool.close(1)
 
     play(scene)
@@ -490,6 +578,8 @@ def test_interleavings(
         assert (stats.active, stats.opening, stats.waiting) == (0, 0, 0)
         assert world.pool.is_up
         assert settings.min <= stats.idle == engine.open <= max(settings.min, 1)
+        engine.script.connects.clear()  # a pool without a minimum has not met them all
+        engine.script.cares.clear()
         async with world.pool.lease(call()) as member:
             assert not member.is_dirty
         watcher.cancel()
@@ -513,7 +603,8 @@ def test_order_holds_whoever_gives_up(plans: list[tuple[float, float, float | No
             queue.append(number)
             try:
                 async with pool.lease(call(1000)):
-                    assert queue[0] == number
+                    before = queue[: queue.index(number)]
+                    assert all(tasks[other].cancelling() for other in before), before
                     queue.remove(number)
                     await asyncio.sleep(hold)
             except ToolError:
