@@ -203,6 +203,8 @@ async def test_a_server_that_stops_and_comes_back(own_postgresql: PostgresqlServ
         own_postgresql.stop()
         await until(lambda: not source.is_up)
         assert "source_unavailable" in source.trouble
+        await until(lambda: source.breaker == "open")
+        assert source.trouble.endswith("(breaker open)")
         began = time.monotonic()
         for _ in range(20):
             with pytest.raises(ToolError) as caught:
@@ -214,7 +216,7 @@ async def test_a_server_that_stops_and_comes_back(own_postgresql: PostgresqlServ
         assert time.monotonic() - began < 1.0
         own_postgresql.start()
         await until(lambda: source.is_up)
-        assert source.trouble == ""
+        assert (source.trouble, source.breaker) == ("", "closed")
         assert await one(source) == 1
         await until(lambda: source.stats.idle == 2)
 
