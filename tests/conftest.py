@@ -9,12 +9,18 @@ import pytest
 from hypothesis import settings
 
 from tests.servers.containers import PostgresqlContainer, has_engine, running_container
+from tests.servers.pgbouncer import PgbouncerServer, running_pgbouncer
 from tests.servers.postgresql import PostgresqlServer, running_postgresql
 from tests.servers.programs import PACKAGES, MissingServer, programs
 
 SKIPPED = frozenset(filter(None, os.environ.get("GATEWAY_TEST_SKIP", "").split(",")))
 # Which engine a test needs is told by the fixtures it uses.
-ENGINES = {"postgresql": "postgresql", "own_postgresql": "postgresql"}
+ENGINES = {
+    "postgresql": "postgresql",
+    "own_postgresql": "postgresql",
+    "pgbouncer": "postgresql+pgbouncer",
+    "postgresql+pgbouncer": "postgresql+pgbouncer",
+}
 
 settings.register_profile("gateway", max_examples=int(os.environ.get("GATEWAY_TEST_ROUNDS", "50")), deadline=None)
 settings.load_profile("gateway")
@@ -26,25 +32,25 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"GATEWAY_TEST_SKIP names {', '.join(unknown)}; known are {', '.join(PACKAGES)}")
 
 
-def _engine_of(item: pytest.Item) -> str | None:
+def _engines_of(item: pytest.Item) -> set[str]:
     names = set(getattr(item, "fixturenames", ()))
     callspec = getattr(item, "callspec", None)
     if callspec is not None:
         names |= {value for value in callspec.params.values() if isinstance(value, str)}
-    return next((engine for name, engine in ENGINES.items() if name in names), None)
+    return {engine for name in names if name in ENGINES for engine in ENGINES[name].split("+")}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the engines that were named, and find or install the servers of the others before the first test."""
-    kept = [item for item in items if _engine_of(item) not in SKIPPED]
-    dropped = [item for item in items if _engine_of(item) in SKIPPED]
+    kept = [item for item in items if not _engines_of(item) & SKIPPED]
+    dropped = [item for item in items if _engines_of(item) & SKIPPED]
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = kept
     if config.option.collectonly:
         return
     try:
-        for engine in sorted({engine for item in kept if (engine := _engine_of(item))}):
+        for engine in sorted({engine for item in kept for engine in _engines_of(item)}):
             programs(engine)
     except MissingServer as missing:
         pytest.exit(str(missing), returncode=3)
@@ -61,6 +67,13 @@ def postgresql() -> Iterator[PostgresqlServer | PostgresqlContainer]:
     """A server that no test stops."""
     with running_container() if has_engine() else running_postgresql() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgresql: PostgresqlServer) -> Iterator[PgbouncerServer]:
+    """A pooler in front of the server that no test stops."""
+    with running_pgbouncer(postgresql) as pooler:
+        yield pooler
 
 
 @pytest.fixture

@@ -191,6 +191,8 @@ class PostgresqlSettings(SourceSettings):
     """Password, as a reference: ${file:/run/secrets/...} or ${env:...}."""
     tls: TlsSettings = TlsSettings()
     """Transport security."""
+    pgbouncer: bool = False
+    """Whether a PgBouncer in transaction mode stands between; nothing is then kept in the session."""
 
 
 class SqliteSettings(SourceSettings):

@@ -27,6 +27,8 @@ _RESET: Final = (
     " select pg_advisory_unlock_all(); discard temp; discard sequences"
 )
 """What DISCARD ALL does, except that prepared statements stay."""
+BEGIN: Final = ("begin read only", "begin read write")
+"""How a transaction begins that does not write, and one that does."""
 _CHANGING: Final = ("insert", "update", "delete", "merge")
 
 
@@ -71,16 +73,26 @@ class PostgresqlEngine:
             ssl=tls.context_of(settings.tls, settings.host) or False,
             timeout=settings.connect_timeout,
             command_timeout=settings.statement_timeout + 2 * _FENCE,
-            server_settings=self._session,
+            server_settings=self._startup(),
             statement_cache_size=0,  # we keep our own statements, by the tool's name
         )
         try:
-            for name, form, encode, decode in types.CODECS:
-                await raw.set_type_codec(name, schema="pg_catalog", encoder=encode, decoder=decode, format=form)
+            return await self._opened(raw)
         except BaseException:
             raw.terminate()
             raise
+
+    def _startup(self) -> dict[str, str]:
+        """Settings that are sent when a connection begins."""
+        return self._session
+
+    async def _opened(self, raw: Any) -> PostgresqlConnection:
+        await self._set_codecs(raw)
         return PostgresqlConnection(raw)
+
+    async def _set_codecs(self, raw: Any) -> None:
+        for name, form, encode, decode in types.CODECS:
+            await raw.set_type_codec(name, schema="pg_catalog", encoder=encode, decoder=decode, format=form)
 
     def translate(self, error: BaseException) -> ToolError:
         """Name an exception by its SQLSTATE, or by its class where the server said nothing."""
@@ -90,7 +102,7 @@ class PostgresqlEngine:
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
+class Prepared:
     """A tool's statement, prepared on one connection."""
 
     text: str
@@ -113,7 +125,7 @@ class PostgresqlConnection:
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
-        self._prepared: dict[str, _Prepared] = {}
+        self._prepared: dict[str, Prepared] = {}
         self._numbers = itertools.count(1)
         self.needs_reset = False
         self.is_committing = False
@@ -166,12 +178,12 @@ class PostgresqlConnection:
         if not self._raw.is_closed():
             self._raw.terminate()
 
-    async def _prepare(self, statement: Statement) -> _Prepared:
+    async def _prepare(self, statement: Statement) -> Prepared:
         known = self._prepared.get(statement.name)
         if known is not None and known.text == statement.text:
             return known
         try:
-            raw = await self._raw.prepare(statement.text, name=f"gateway_{next(self._numbers)}")
+            raw = await self._raw.prepare(statement.text, name=self._name())
         except asyncpg.InternalClientError as error:
             await self.ping()  # a connection that is being ended raises the same, and fails here
             raise failure(
@@ -180,7 +192,7 @@ class PostgresqlConnection:
             ) from error
         attributes = raw.get_attributes()
         found = ((index, types.converter_of(attribute)) for index, attribute in enumerate(attributes))
-        prepared = _Prepared(
+        prepared = Prepared(
             statement.text,
             raw,
             tuple(map(types.column_of, attributes)),
@@ -190,11 +202,20 @@ class PostgresqlConnection:
         self._prepared[statement.name] = prepared
         return prepared
 
-    async def _run(self, statement: Statement, values: Sequence[Any], max_rows: int, report: Report) -> Table:
+    async def _begin(self, statement: Statement, values: Sequence[Any]) -> tuple[Prepared, Sequence[Any]]:
+        """Prepare, bind and begin the transaction, in the order that costs least when it fails."""
         prepared = await self._prepare(statement)
         bound = binding.bind(statement, prepared.binders, values)
         self.needs_reset = True
-        await self._raw.execute("begin read write" if statement.writes else "begin read only")
+        await self._raw.execute(BEGIN[statement.writes])
+        return prepared, bound
+
+    def _name(self) -> str:
+        """A name for the next prepared statement."""
+        return f"gateway_{next(self._numbers)}"
+
+    async def _run(self, statement: Statement, values: Sequence[Any], max_rows: int, report: Report) -> Table:
+        prepared, bound = await self._begin(statement, values)
         try:
             if statement.writes:
                 return await self._write(prepared, bound, max_rows, report)
@@ -203,7 +224,7 @@ class PostgresqlConnection:
             raise failure(Code.STATEMENT_INVALID, "the statement ends its own transaction") from error
         return Table(prepared.columns, prepared.rows(records[:max_rows]), len(records) > max_rows)
 
-    async def _write(self, prepared: _Prepared, bound: Sequence[Any], max_rows: int, report: Report) -> Table:
+    async def _write(self, prepared: Prepared, bound: Sequence[Any], max_rows: int, report: Report) -> Table:
         if prepared.columns:
             records, count = await self._fetch(prepared, bound, max_rows, report, is_whole=True)
             is_change = prepared.text.lstrip().lower().startswith(_CHANGING)
@@ -228,7 +249,7 @@ class PostgresqlConnection:
         self.is_committing = False
 
     async def _fetch(
-        self, prepared: _Prepared, bound: Sequence[Any], max_rows: int, report: Report, *, is_whole: bool
+        self, prepared: Prepared, bound: Sequence[Any], max_rows: int, report: Report, *, is_whole: bool
     ) -> tuple[list[Any], int]:
         """At most `max_rows + 1` records, in batches; their number, or that of all when the whole is asked for."""
         records: list[Any] = []

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Any, Final
 
-from gateway.config.models import AnySource, GatewaySettings
+from gateway.config.models import AnySource, GatewaySettings, PostgresqlSettings
 from gateway.context import Call, Principal
 from gateway.database.care import PoolStats
 from gateway.database.engine import Column, Engine, Statement
@@ -26,6 +26,7 @@ log = logging.getLogger("gateway.database")
 ENGINES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "postgresql": ("gateway.database.postgresql", "PostgresqlEngine"),
+        "postgresql+pgbouncer": ("gateway.database.postgresql_pgbouncer", "PgbouncerEngine"),
         "sqlite": ("gateway.database.sqlite", "SqliteEngine"),
     }
 )
@@ -53,7 +54,8 @@ def build_engine(settings: AnySource, name: str = "") -> Engine:
     Raises:
         DriverMissing: its extra is not installed.
     """
-    module, attribute = ENGINES[settings.engine]
+    is_pooled = isinstance(settings, PostgresqlSettings) and settings.pgbouncer
+    module, attribute = ENGINES["postgresql+pgbouncer" if is_pooled else settings.engine]
     try:
         factory: Callable[[Any, str], Engine] = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:

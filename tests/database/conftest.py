@@ -42,7 +42,7 @@ def make_sqlite(path: Path) -> None:
     db.close()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "postgresql+pgbouncer"])
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     """Every engine in turn, with the same table `item (id, label)` of three rows."""
     if request.param == "sqlite":
@@ -69,8 +69,8 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     )
     await admin.close()
     return Database(
-        "postgresql",
-        server.settings,
+        request.param,
+        server.settings if request.param == "postgresql" else request.getfixturevalue("pgbouncer").settings,
         endless="select count(*) as n from (select generate_series(1, 1000000000000)) a",
         series="select i from generate_series(1, :n) i",
         typed="select id, label from item where id = :id",
