@@ -107,7 +107,20 @@ def _source(path: KeyPath, source: SourceSettings) -> Iterator[Finding]:
     if pool.min > pool.max:
         message = f"expected at most pool.max, which is {pool.max}, got {pool.min}"
         yield Finding((*path, "pool", "min"), message, ((*path, "pool", "max"),))
-    if isinstance(source, PostgresqlSettings) and (source.tls.certificate is None) != (source.tls.key is None):
+    if isinstance(source, PostgresqlSettings):
+        yield from _postgresql(path, source)
+
+
+def _postgresql(path: KeyPath, source: PostgresqlSettings) -> Iterator[Finding]:
+    if source.host is None and not source.hosts:
+        yield Finding((*path, "host"), "missing; give host, or hosts", ((*path, "hosts"),))
+    if source.host is not None and source.hosts:
+        yield Finding((*path, "hosts"), "expected either host or hosts, got both", ((*path, "host"),))
+    if source.token is not None and source.password is not None:
+        yield Finding((*path, "token"), "expected either password or token, got both", ((*path, "password"),))
+    if source.token is not None and (trouble := _url_trouble(source.token.url, may_have_query=True)):
+        yield Finding((*path, "token", "url"), trouble)
+    if (source.tls.certificate is None) != (source.tls.key is None):
         given, absent = ("certificate", "key") if source.tls.certificate else ("key", "certificate")
         message = f"expected {absent} beside it; mutual TLS needs both"
         yield Finding((*path, "tls", given), message, ((*path, "tls", absent),))

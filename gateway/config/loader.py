@@ -14,6 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from pydantic import SecretStr
+
 from gateway.config.checks import find_contradictions
 from gateway.config.document import Entries
 from gateway.config.folder import read_all
@@ -21,6 +23,7 @@ from gateway.config.models import GatewaySettings, Settings
 from gateway.config.problems import ConfigError, KeyPath, Place, Problem
 from gateway.config.resolver import Resolver
 from gateway.config.schema import json_schema
+from gateway.config.secrets import FileSecret
 from gateway.config.validation import validate
 
 __all__ = ["Configuration", "json_schema", "load"]
@@ -66,7 +69,7 @@ def load(
     if problems:
         raise ConfigError(sorted(problems, key=_order))
     places = MappingProxyType(resolver.places)
-    return Configuration(_anchored(outcome.settings, (), places), places)
+    return Configuration(_anchored(outcome.settings, (), places, resolver.files), places)
 
 
 def _override(data: dict[str, Any], places: dict[KeyPath, Place], server: Mapping[str, Any]) -> None:
@@ -85,17 +88,19 @@ def _names(tree: Entries, section: str) -> frozenset[str] | None:
     return frozenset(node.entries) if isinstance(node, Entries) else None
 
 
-def _anchored(value: Any, path: KeyPath, places: Mapping[KeyPath, Place]) -> Any:
-    """The same settings with relative paths starting at the folder of their file."""
+def _anchored(value: Any, path: KeyPath, places: Mapping[KeyPath, Place], files: Mapping[KeyPath, Path]) -> Any:
+    """The same settings with relative paths starting at the folder of their file, and secrets tied to theirs."""
+    if isinstance(value, SecretStr) and path in files:
+        return FileSecret(files[path].absolute(), value.get_secret_value())
     if isinstance(value, Path) and path in places:
         return places[path].file.absolute().parent / value
     if isinstance(value, Settings):
-        inner = {key: _anchored(getattr(value, key), (*path, key), places) for key in value.model_fields_set}
+        inner = {key: _anchored(getattr(value, key), (*path, key), places, files) for key in value.model_fields_set}
         return value.model_copy(update=inner)
     if isinstance(value, MappingProxyType):
-        return MappingProxyType({key: _anchored(each, (*path, key), places) for key, each in value.items()})
+        return MappingProxyType({key: _anchored(each, (*path, key), places, files) for key, each in value.items()})
     if isinstance(value, tuple):
-        return tuple(_anchored(each, (*path, index), places) for index, each in enumerate(value))
+        return tuple(_anchored(each, (*path, index), places, files) for index, each in enumerate(value))
     return value
 
 

@@ -174,21 +174,51 @@ class SourceSettings(Settings):
     """Longest time for one statement; it is stopped on the server."""
 
 
+class TokenSettings(Settings):
+    """Where a database login's access token comes from: OAuth 2.0 client credentials (RFC 6749 section 4.4)."""
+
+    url: Text
+    """The token endpoint."""
+    client_id: Text
+    """Who asks."""
+    client_secret: Secret
+    """Its secret, as a reference."""
+    scope: Text | None = None
+    """What to ask for; the client's default when absent."""
+    resource: Text | None = None
+    """The audience to ask for (RFC 8707)."""
+
+
+class HostSettings(Settings):
+    """One of several hosts."""
+
+    host: Text
+    """Host name, address, or the folder of a Unix socket."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 5432
+    """TCP port."""
+
+
 class PostgresqlSettings(SourceSettings):
     """A PostgreSQL database."""
 
     engine: Literal["postgresql"]
     """The engine."""
-    host: Text
-    """Host name, address, or the folder of a Unix socket."""
+    host: Text | None = None
+    """Host name, address, or the folder of a Unix socket; required unless there are `hosts`."""
     port: Annotated[int, Field(ge=1, le=65535)] = 5432
     """TCP port."""
+    hosts: tuple[HostSettings, ...] = ()
+    """Several hosts instead of one; the first that answers and fits is used."""
+    target_session_attrs: Literal["any", "read-write", "read-only", "primary", "standby", "prefer-standby"] = "any"
+    """What a host must be."""
     database: Text
     """Database name."""
     user: Text
     """Account; give it SELECT only."""
     password: Secret | None = None
-    """Password, as a reference: ${file:/run/secrets/...} or ${env:...}."""
+    """Password, as a reference: ${file:/run/secrets/...} or ${env:...}; a file is read again for each connection."""
+    token: TokenSettings | None = None
+    """An access token instead of a password, fetched anew before it expires."""
     tls: TlsSettings = TlsSettings()
     """Transport security."""
     pgbouncer: bool = False

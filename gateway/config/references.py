@@ -32,6 +32,12 @@ def is_whole(text: str) -> bool:
     return _REFERENCE.fullmatch(text) is not None
 
 
+def whole_file(text: str, folder: Path) -> Path | None:
+    """The file, if the text is one reference to a file and nothing else."""
+    match = _REFERENCE.fullmatch(text)
+    return folder / match["file"] if match and match["file"] is not None else None
+
+
 def has_reference(text: str) -> bool:
     """Whether the text refers to anything."""
     return any(match[0] == "${" for match in _OPENING.finditer(text))
@@ -60,7 +66,7 @@ def expand(text: str, folder: Path, environment: Mapping[str, str]) -> str:
 
 def _resolve(reference: re.Match[str], folder: Path, environment: Mapping[str, str]) -> str:
     if (file := reference["file"]) is not None:
-        return _read(folder / file)
+        return read(folder / file)
     name, default = reference["name"], reference["default"]
     value = environment.get(name)
     if default is not None and not value:
@@ -73,7 +79,12 @@ def _resolve(reference: re.Match[str], folder: Path, environment: Mapping[str, s
     return value
 
 
-def _read(file: Path) -> str:
+def read(file: Path) -> str:
+    """The text of a file, without its last line break; at most `MAX_FILE_BYTES`.
+
+    Raises:
+        BadReference: it cannot be read, is no regular file, too large or no text.
+    """
     try:
         if file.exists() and not file.is_file():
             # A pipe or a device could block the start or never end.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from gateway.config.document import MAX_DEPTH, MAX_NODES, Entries, Items, Node, Scalar, plain_value
 from gateway.config.problems import ConfigError, KeyPath, Place, Problem
-from gateway.config.references import BadReference, expand, has_reference
+from gateway.config.references import BadReference, expand, has_reference, whole_file
 from gateway.config.shape import is_secret
 
 _SPOILED: Final = object()
@@ -21,6 +22,7 @@ class Resolver:
         references: for each key whose value refers to something, what is written there.
         spoiled: keys left out of the data because their reference leads nowhere.
         problems: what is wrong with them.
+        files: for each secret that is a whole file, that file.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -28,6 +30,7 @@ class Resolver:
         self.references: dict[KeyPath, str] = {}
         self.spoiled: set[KeyPath] = set()
         self.problems: list[Problem] = []
+        self.files: dict[KeyPath, Path] = {}
         self._environment = environment
         self._count = 0
 
@@ -79,6 +82,8 @@ class Resolver:
             text = expand(node.text, node.place.file.parent, self._environment)
         except BadReference as error:
             return self._spoil(path, str(error), place)
+        if is_secret(path) and (file := whole_file(node.text, node.place.file.parent)):
+            self.files[path] = file
         return plain_value(text) if node.is_plain and text == node.text else text
 
     def _spoil(self, path: KeyPath, message: str, place: Place) -> Any:

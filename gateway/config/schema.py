@@ -32,7 +32,7 @@ def _admit(node: Any) -> Any:
     if "discriminator" in node:
         return _by_tag(node)
     if node.get("format") == "password":
-        return dict(_SOMEWHERE)
+        return {key: node[key] for key in ("description",) if key in node} | _SOMEWHERE
     result = {key: value if key in _VERBATIM else _admit(value) for key, value in node.items()}
     if isinstance(result.get("title"), str):
         del result["title"]

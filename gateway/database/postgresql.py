@@ -17,7 +17,10 @@ from gateway.database import postgresql_types as types
 from gateway.database import tls
 from gateway.database.engine import Column, Statement, Table
 from gateway.database.failures import failure
+from gateway.database.postgresql_hosts import Address, connect_to_first
+from gateway.database.tokens import Tokens
 from gateway.errors import Code, ToolError
+from gateway.net.oauth import TokenError
 
 _BATCH: Final = 500
 _FENCE: Final = 1.0
@@ -44,6 +47,7 @@ class PostgresqlEngine:
 
     def __init__(self, settings: PostgresqlSettings, name: str = "") -> None:
         self._settings = settings
+        self._tokens = Tokens(settings.token) if settings.token else None
         limit = settings.statement_timeout + _FENCE
         self._session = {
             "application_name": f"mcp-database-gateway/{name}"[:63],
@@ -63,24 +67,44 @@ class PostgresqlEngine:
 
         Raises the driver's own exceptions, or TlsUnusable.
         """
-        settings = self._settings
-        raw = await asyncpg.connect(
-            host=settings.host,
-            port=settings.port,
-            user=settings.user,
-            password=settings.password.get_secret_value() if settings.password else "",
-            database=settings.database,
-            ssl=tls.context_of(settings.tls, settings.host) or False,
-            timeout=settings.connect_timeout,
-            command_timeout=settings.statement_timeout + 2 * _FENCE,
-            server_settings=self._startup(),
-            statement_cache_size=0,  # we keep our own statements, by the tool's name
-        )
+        password = await self._password()
+
+        async def connect(address: Address, kind: str, limit: float) -> Any:
+            return await self._connect_to(address, kind, limit, password)
+
+        try:
+            raw = await connect_to_first(self._settings, connect)
+        except asyncpg.InvalidAuthorizationSpecificationError:
+            if self._tokens is not None:
+                self._tokens.forget()
+            raise
         try:
             return await self._opened(raw)
         except BaseException:
             raw.terminate()
             raise
+
+    async def _connect_to(self, address: Address, kind: str, limit: float, password: str) -> Any:
+        settings, (host, port) = self._settings, address
+        return await asyncpg.connect(
+            host=host,
+            port=port,
+            target_session_attrs=kind,
+            user=settings.user,
+            password=password,
+            database=settings.database,
+            ssl=tls.context_of(settings.tls, host) or False,
+            timeout=limit,
+            command_timeout=settings.statement_timeout + 2 * _FENCE,
+            server_settings=self._startup(),
+            statement_cache_size=0,  # we keep our own statements, by the tool's name
+        )
+
+    async def _password(self) -> str:
+        """The password now: a file may have changed, a token may have expired."""
+        if self._tokens is not None:
+            return await self._tokens.token()
+        return self._settings.password.get_secret_value() if self._settings.password else ""
 
     def _startup(self) -> dict[str, str]:
         """Settings that are sent when a connection begins."""
@@ -96,7 +120,7 @@ class PostgresqlEngine:
 
     def translate(self, error: BaseException) -> ToolError:
         """Name an exception by its SQLSTATE, or by its class where the server said nothing."""
-        if isinstance(error, tls.TlsUnusable):
+        if isinstance(error, tls.TlsUnusable | TokenError):
             return failure(Code.SOURCE_UNAVAILABLE, error.message)
         return errors.translate(error)
 

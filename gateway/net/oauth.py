@@ -67,10 +67,14 @@ class ClientCredentials:
             return self._token
         if self._fetching is None:
             self._fetching = asyncio.create_task(self._fetch())
-            self._fetching.add_done_callback(self._forget)
+            self._fetching.add_done_callback(self._fetched)
         return await asyncio.shield(self._fetching)
 
-    def _forget(self, _: asyncio.Task[str]) -> None:
+    def forget(self) -> None:
+        """Do not use the token again: somebody refused it."""
+        self._refresh_at = 0.0
+
+    def _fetched(self, _: asyncio.Task[str]) -> None:
         self._fetching = None
 
     async def _fetch(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from gateway.config.loader import Configuration, load
 from gateway.config.models import GatewaySettings, PostgresqlSettings, SqliteSettings
@@ -262,7 +262,8 @@ class TestSecrets:
         configuration = desk.load(POSTGRESQL)
         source = configuration.settings.sources["shop"]
         assert isinstance(source, PostgresqlSettings)
-        assert source.password == SecretStr("hunter2")
+        assert source.password is not None
+        assert source.password.get_secret_value() == "hunter2"
         for thing in (configuration, configuration.settings, source, dict(configuration.places)):
             assert "hunter2" not in repr(thing) + str(thing)
 

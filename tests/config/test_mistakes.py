@@ -83,7 +83,21 @@ MISTAKES = {
         POSTGRESQL.replace("host: db", 'host: ""'),
         '4: sources.shop.host: expected text that is not empty, got text ""',
     ),
-    "missing key": (POSTGRESQL.replace("    host: db\n", ""), "2: sources.shop.host: missing; it has no default"),
+    "missing key": (POSTGRESQL.replace("    host: db\n", ""), "2: sources.shop.host: missing; give host, or hosts"),
+    "host and hosts": (
+        POSTGRESQL + "    hosts: [{host: other}]\n",
+        "7: sources.shop.hosts: expected either host or hosts, got both",
+    ),
+    "password and token": (
+        POSTGRESQL
+        + "    password: ${env:WORD}\n"
+        + "    token: {url: 'https://idp.test/t', client_id: a, client_secret: '${env:WORD}'}\n",
+        "8: sources.shop.token: expected either password or token, got both",
+    ),
+    "token in the clear": (
+        POSTGRESQL + "    token: {url: 'http://idp.test/t', client_id: a, client_secret: '${env:WORD}'}\n",
+        "7: sources.shop.token.url: expected https; http is for loopback only",
+    ),
     "no engine": (
         "sources:\n  shop: {path: a}",
         "2: sources.shop.engine: missing; expected one of postgresql, sqlite",

@@ -29,6 +29,8 @@ SECTIONS: Final[Mapping[str, type[models.Settings]]] = {
     "`limits`": models.LimitSettings,
     "`sources.NAME`": models.SourceSettings,
     "`sources.NAME` with `engine: postgresql`": models.PostgresqlSettings,
+    "`sources.NAME.hosts`, each": models.HostSettings,
+    "`sources.NAME.token`": models.TokenSettings,
     "`sources.NAME` with `engine: sqlite`": models.SqliteSettings,
     "`sources.NAME.pool`": models.PoolSettings,
     "`sources.NAME.tls`": models.TlsSettings,
