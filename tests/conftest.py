@@ -64,7 +64,7 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlS
     server = make()
     server.start()
     yield server
-    server.stop()
+    server.close()
 
 
 @pytest.fixture
@@ -73,4 +73,4 @@ def own_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgre
     server = PostgresqlServer(tmp_path_factory.mktemp("own-postgresql"))
     server.start()
     yield server
-    server.stop()
+    server.close()

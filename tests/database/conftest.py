@@ -41,7 +41,7 @@ def running_postgresql(*options: str) -> Iterator[PostgresqlServer]:
         try:
             yield server
         finally:
-            server.stop()
+            server.close()
 
 
 def sqlite_settings(path: Path, **overrides: Any) -> SqliteSettings:

@@ -53,7 +53,7 @@ class PostgresqlContainer:
         self.host = str(self._container.get_container_host_ip())
         self.port = int(self._container.get_exposed_port(5432))
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Stop and remove."""
         self._container.stop()
 
