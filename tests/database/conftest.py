@@ -86,7 +86,7 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     return Database(
         "postgresql",
         server.settings,
-        endless="select count(*) as n from generate_series(1, 1000000000000) a",
+        endless="select count(*) as n from (select generate_series(1, 1000000000000)) a",
         series="select i from generate_series(1, :n) i",
         typed="select id, label from item where id = :id",
         breaks="select 1 / (0 * :n::int) as n",

@@ -43,6 +43,7 @@ PACKAGES: Final = {
             "postgresql", ("initdb", "pg_ctl", "pgbench"), ("usr/lib/postgresql/*/bin",), "postgresql", (_NO_CLUSTER,)
         ),
         Package("mysql", ("mariadbd", "mariadb-install-db"), ("usr/sbin",), "mariadb-server"),
+        Package("curl", ("curl",), (), "curl"),
         Package("pgbouncer", ("pgbouncer",), ("usr/sbin",), "pgbouncer"),
     )
 }
