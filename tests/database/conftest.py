@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,18 +27,6 @@ class Database:
     series: str
     typed: str
     breaks: str
-
-
-@contextmanager
-def running_postgresql(*options: str) -> Iterator[PostgresqlServer]:
-    """A started server in a folder that another account may enter, unlike pytest's."""
-    with tempfile.TemporaryDirectory(prefix="gateway-postgresql-", ignore_cleanup_errors=True) as folder:
-        server = PostgresqlServer(Path(folder), options)
-        server.start()
-        try:
-            yield server
-        finally:
-            server.close()
 
 
 def sqlite_settings(path: Path, **overrides: Any) -> SqliteSettings:

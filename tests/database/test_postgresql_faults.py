@@ -15,8 +15,8 @@ import pytest
 
 from gateway.database.sources import Source
 from gateway.errors import Code, ToolError
-from tests.database.postgresql_server import PostgresqlServer
 from tests.database.support import ROUNDS, call, reached, run, started, statement, until
+from tests.servers.postgresql import PostgresqlServer
 
 ACTIVITY = "select count(*) from pg_stat_activity where application_name = $1"
 

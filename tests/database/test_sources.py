@@ -11,8 +11,8 @@ import pytest
 from gateway.config.models import GatewaySettings
 from gateway.database.sources import DriverMissing, build_engine, open_sources
 from tests.database.conftest import make_sqlite, sqlite_settings
-from tests.database.postgresql_server import PostgresqlServer
 from tests.database.support import run, statement, until
+from tests.servers.postgresql import PostgresqlServer
 
 
 def test_a_driver_is_imported_only_when_it_is_needed() -> None:

@@ -19,9 +19,8 @@ from cryptography.x509.oid import NameOID
 
 from gateway.config.models import TlsSettings
 from gateway.database import tls
-from tests.database.conftest import running_postgresql
-from tests.database.postgresql_server import PostgresqlServer
 from tests.database.support import reached, run, started, statement, until
+from tests.servers.postgresql import PostgresqlServer, running_postgresql
 
 NOW = datetime.datetime.now(datetime.UTC)
 

@@ -6,6 +6,8 @@ import atexit
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -123,3 +125,14 @@ class PostgresqlServer:
         return await asyncpg.connect(
             host=self.host, port=self.port, user=self.user, password=self.password, database=self.database, ssl=False
         )
+
+
+@contextmanager
+def running_postgresql(*options: str) -> Iterator[PostgresqlServer]:
+    """A started server in a folder that another account may enter, unlike pytest's."""
+    server = PostgresqlServer(Path(tempfile.mkdtemp(prefix="gateway-postgresql-")), options)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
