@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -12,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
-from gateway.demo.identity import IdentityProvider
 
 from gateway.config.loader import load
+from gateway.demo.identity import IdentityProvider
 from gateway.demo.sample import make_shop
 from gateway.net.oauth import ClientCredentials
 from gateway.server.app import Gateway, open_gateway
@@ -177,7 +178,7 @@ class World:
         sent = [pair for pair in sent if pair[0].lower() not in named] + given
         if client is not None:
             sent.append(("Authorization", f"Bearer {await self.credentials(client).token()}"))
-        data = raw if raw is not None else json.dumps(body).encode()
+        data = io.BytesIO(raw if raw is not None else json.dumps(body).encode())
         async with self.http.request(method, url or self.gateway.url, data=data, headers=sent) as response:
             return Reply(response.status, response.headers.copy(), await response.read())
 
@@ -215,7 +216,7 @@ class World:
 
 @asynccontextmanager
 async def open_world(
-    folder: Path, configuration: str = CONFIGURATION, environment: Mapping[str, str] | None = None
+    folder: Path, configuration: str = CONFIGURATION, environment: Mapping[str, str] | None = None, patience: float = 10
 ) -> AsyncIterator[World]:
     """Start everything on free ports; the gateway is ready when the block begins."""
     database = folder / "shop.sqlite"
@@ -226,5 +227,5 @@ async def open_world(
     async with IdentityProvider(clients=CLIENTS, audience=AUDIENCE) as provider, aiohttp.ClientSession() as http:
         variables = {"ISSUER": provider.issuer, "DATABASE": str(database), **(environment or {})}
         async with open_gateway(load(path, environment=os.environ | variables)) as gateway:
-            await gateway.until_ready()
+            await gateway.until_ready(patience)
             yield World(gateway, provider, database, http)

@@ -144,9 +144,10 @@ class IssuerKeys:
         """Refresh for ever: the background task of this issuer."""
         while True:
             await self.refresh()
-            await asyncio.sleep(self._pause())
+            await asyncio.sleep(self.pause())
 
-    def _pause(self) -> float:
+    def pause(self) -> float:
+        """Seconds until the next refresh in the background: longer after each failure, with jitter."""
         policy = self._policy
         pause = policy.refresh
         if self._failures:
@@ -210,7 +211,7 @@ class IssuerKeys:
     async def _load(self) -> _KeySet:
         if self._location is None:
             self._location = await self._discover()
-        return self._key_set(await self._get(self._location))
+        return await self._key_set(await self._get(self._location))
 
     async def _get(self, url: str) -> Any:
         return await get_json(self._session, url, max_bytes=self._policy.max_bytes, timeout=self._policy.timeout)
@@ -236,13 +237,15 @@ class IssuerKeys:
             raise FetchError("the discovery document points to this machine")
         return location
 
-    def _key_set(self, document: Any) -> _KeySet:
+    async def _key_set(self, document: Any) -> _KeySet:
         entries = document.get("keys") if isinstance(document, dict) else None
         if not isinstance(entries, list):
             raise FetchError("the key set has no list of keys")
         named: dict[str, SigningKey] = {}
         nameless: list[SigningKey] = []
         for entry in entries[: self._policy.max_keys]:
+            # Building a key takes some 40 us: calls are served between two of them.
+            await asyncio.sleep(0)
             try:
                 key = load_key(entry)
             except UnusableKeyError as error:

@@ -8,9 +8,9 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Never
 
 from gateway.auth.bearer import MAX_TOKEN_BYTES
 from gateway.auth.cache import ExpiringCache, good_until
@@ -123,6 +123,10 @@ class TokenVerifier(Verifier):
             self._verdicts.drop(digest)
             return None
         return verdict.principal
+
+    def remembered(self) -> tuple[int, int]:
+        """How many verdicts and how many refusals are remembered now."""
+        return len(self._verdicts), len(self._refusals)
 
     async def verify(self, token: str) -> Principal:
         """See `Verifier.verify`. Waits only for a key that is not known yet."""
@@ -253,7 +257,6 @@ async def open_verifier(
         yield TokenVerifier(settings, keys, clock)
 
 
-async def _stop(task: asyncio.Task[None]) -> None:
+async def _stop(task: asyncio.Task[Never]) -> None:
     task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    await asyncio.wait([task])

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from mcp_types import TextContent, Tool
 
-from gateway.cli.serve import run_loop
+from gateway.cli.loop import run_loop
 from gateway.errors import GatewayError
 from gateway.net.agent import FixedToken, TokenSource, connect
 from gateway.net.oauth import ClientCredentials
@@ -32,15 +32,12 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--client-id", metavar="ID")
     group.add_argument("--client-secret", metavar="SECRET", default=os.environ.get("GATEWAY_CLIENT_SECRET"))
     group.add_argument("--scope", default="", help="scopes to ask for, separated by spaces")
+    group.add_argument("--resource", metavar="URL", help="the audience to ask for (default: the value of --url)")
 
 
-def add_call_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `gateway call` to the command line."""
-    parser = commands.add_parser(
-        "call",
-        help="call a tool of a running gateway",
-        description="Call a tool of a running gateway and print its rows.",
-    )
+def configure_call(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `gateway call`."""
+    parser.description = "Call a tool of a running gateway and print its rows."
     parser.add_argument("tool", help="the tool's name")
     parser.add_argument(
         "arguments",
@@ -52,13 +49,9 @@ def add_call_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.set_defaults(run=lambda arguments: run_loop(_call(arguments)))
 
 
-def add_tools_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `gateway tools` to the command line."""
-    parser = commands.add_parser(
-        "tools",
-        help="list the tools of a running gateway",
-        description="List the tools that this token may call.",
-    )
+def configure_tools(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `gateway tools`."""
+    parser.description = "List the tools that this token may call."
     _add_server(parser)
     parser.set_defaults(run=lambda arguments: run_loop(_tools(arguments)))
 
@@ -78,7 +71,7 @@ def tokens_from(arguments: argparse.Namespace) -> TokenSource:
         arguments.client_id,
         arguments.client_secret,
         scope=arguments.scope,
-        resource=arguments.url,
+        resource=arguments.url if arguments.resource is None else arguments.resource,
     )
 
 

@@ -12,20 +12,15 @@ from gateway.config.loader import Configuration, load
 from gateway.config.problems import ConfigError, Problem
 from gateway.database.engine import Engine, Statement
 from gateway.database.sources import build_engine
-from gateway.errors import ToolError
 from gateway.tools.catalog import Catalog, build
 from gateway.tools.results import duplicate_columns
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the command line."""
-    parser = commands.add_parser(
-        "check",
-        help="check a configuration, and its SQL against the databases",
-        description=(
-            "Check a configuration. Unless --offline, connect to every source and prepare every statement there, "
-            "so that a missing column or a wrong parameter is found now, with the tool's name and position."
-        ),
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    parser.description = (
+        "Check a configuration. Unless --offline, connect to every source and prepare every statement there, "
+        "so that a missing column or a wrong parameter is found now, with the tool's name and position."
     )
     parser.add_argument("--config", type=Path, required=True, metavar="PATH", help="a YAML file, or a folder of them")
     parser.add_argument("--offline", action="store_true", help="do not connect to any database")
@@ -50,14 +45,21 @@ def run(arguments: argparse.Namespace) -> int:
     if problems:
         raise ConfigError(problems)
     reached = "not connected (--offline)" if arguments.offline else "every statement prepared"
-    count = len(configuration.settings.sources)
-    print(f"OK: {len(catalog or ())} tools, {count} source{'s' * (count != 1)}, {reached}.")
+    print(
+        f"OK: {_count(len(catalog or ()), 'tool')}, {_count(len(configuration.settings.sources), 'source')}, {reached}."
+    )
     return 0
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _load(path: Path) -> tuple[Configuration, Catalog, Mapping[str, Engine]]:
     configuration = load(path)
-    engines = {name: build_engine(settings) for name, settings in configuration.settings.sources.items()}
+    if problems := verifier.problems(configuration.settings.auth):
+        raise ConfigError([configuration.problem(problem.path, problem.message) for problem in problems])
+    engines = {name: build_engine(settings, name) for name, settings in configuration.settings.sources.items()}
     return configuration, build(configuration, engines), engines
 
 
@@ -103,9 +105,11 @@ async def _prepare(
         for statement in statements:
             path = ("tools", statement.name, "statement")
             try:
-                columns = await connection.describe(statement)
-            except ToolError as error:
-                problems.append(configuration.problem(path, error.detail or error.message))
+                async with asyncio.timeout(limit):
+                    columns = await connection.describe(statement)
+            except Exception as error:  # noqa: BLE001 - as above
+                failure = engine.translate(error)
+                problems.append(configuration.problem(path, failure.detail or failure.message))
             else:
                 problems += [
                     configuration.problem(path, f"two columns are named {name!r}; give one an alias")

@@ -5,21 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 
-from gateway.cli.serve import run_loop, wait_for_signal
+from gateway.cli.loop import run_loop, wait_for_signal
 from gateway.demo.tour import Printer, TourFailed, invitation, take_tour
 from gateway.demo.world import open_world
 from gateway.telemetry import logs
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the command line."""
-    parser = commands.add_parser(
-        "demo",
-        help="see an agent query a database, with nothing installed",
-        description=(
-            "Start a sample shop in SQLite, a development identity provider and a real gateway, act as an agent, "
-            "show every answer, and go on serving until Ctrl-C."
-        ),
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    parser.description = (
+        "Start a sample shop in SQLite, a development identity provider and a real gateway, act as an agent, "
+        "show every answer, and go on serving until Ctrl-C."
     )
     parser.add_argument("--port", type=int, default=8080, help="the gateway's port; 0 takes a free one (default: 8080)")
     parser.add_argument("--once", action="store_true", help="stop after the tour; exit 0 if every step went well")

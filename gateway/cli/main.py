@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from types import MappingProxyType
 from typing import Final
 
 from gateway import __version__
-from gateway.cli import call, check, demo, schema, serve
 from gateway.config.problems import ConfigError
 from gateway.errors import GatewayError
 
@@ -18,25 +19,30 @@ MCP Database Gateway: named, typed, scoped database tools for LLM agents.
 The tools are fixed SQL in a configuration file; agents call them over MCP with
 an OAuth token and never see a credential."""
 
-_COMMANDS: Final[tuple[Callable[[argparse._SubParsersAction[argparse.ArgumentParser]], None], ...]] = (
-    serve.add_to,
-    check.add_to,
-    call.add_call_to,
-    call.add_tools_to,
-    schema.add_to,
-    demo.add_to,
+COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
+    {
+        "serve": ("serve the tools of a configuration", "gateway.cli.serve", "configure"),
+        "check": ("check a configuration, and its SQL against the databases", "gateway.cli.check", "configure"),
+        "call": ("call a tool of a running gateway", "gateway.cli.call", "configure_call"),
+        "tools": ("list the tools of a running gateway", "gateway.cli.call", "configure_tools"),
+        "schema": ("print the JSON Schema of the configuration", "gateway.cli.schema", "configure"),
+        "demo": ("see an agent query a database, with nothing installed", "gateway.cli.demo", "configure"),
+    }
 )
+"""Name -> what it does, and where its flags are; a module is imported only when its command is asked for."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line, for `--help` and for the test that holds the reference against it."""
+def build_parser(asked: Sequence[str]) -> argparse.ArgumentParser:
+    """The command line, with the flags of the commands that are asked for."""
     parser = argparse.ArgumentParser(
         prog="gateway", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"gateway {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add_to in _COMMANDS:
-        add_to(commands)
+    for name, (text, module, configure) in COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        if name in asked:
+            getattr(import_module(module), configure)(command)
     return parser
 
 
@@ -46,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code; wrong usage leaves through `SystemExit(2)`, as argparse does.
     """
-    arguments = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = build_parser(words[:1]).parse_args(words)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
         return run(arguments)

@@ -8,13 +8,9 @@ import json
 from gateway.config.loader import json_schema
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the command line."""
-    parser = commands.add_parser(
-        "schema",
-        help="print the JSON Schema of the configuration",
-        description="Print the JSON Schema (2020-12) of the configuration, for completion and checks in an editor.",
-    )
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    parser.description = "Print the JSON Schema (2020-12) of the configuration, for completion and checks in an editor."
     parser.set_defaults(run=run)
 
 

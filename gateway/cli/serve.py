@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
-import signal
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import uvloop
-
+from gateway.cli.loop import run_loop, wait_for_signal
 from gateway.config.loader import Configuration, load
 from gateway.server.app import open_gateway
 from gateway.telemetry import logs
@@ -19,13 +15,9 @@ from gateway.telemetry import logs
 _log: Final = logging.getLogger("gateway.cli")
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the command line."""
-    parser = commands.add_parser(
-        "serve",
-        help="serve the tools of a configuration",
-        description="Serve the tools of a configuration until SIGTERM or SIGINT; then finish what runs and exit 0.",
-    )
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    parser.description = "Serve the tools of a configuration until SIGTERM or SIGINT; then finish what runs and exit 0."
     parser.add_argument("--config", type=Path, required=True, metavar="PATH", help="a YAML file, or a folder of them")
     parser.add_argument("--host", help="listen here instead of server.host")
     parser.add_argument("--port", type=int, help="listen here instead of server.port; 0 takes a free port")
@@ -43,23 +35,6 @@ def run(arguments: argparse.Namespace) -> int:
     configuration = load(arguments.config, server={key: value for key, value in overrides.items() if value is not None})
     run_loop(serve_until_signal(configuration))
     return 0
-
-
-def run_loop(main: Coroutine[Any, Any, int | None]) -> int:
-    """Run a coroutine on uvloop."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main) or 0
-
-
-async def wait_for_signal() -> None:
-    """Return at the first SIGTERM or SIGINT; a second one has its usual effect."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await stop.wait()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.remove_signal_handler(number)
 
 
 async def serve_until_signal(configuration: Configuration) -> None:

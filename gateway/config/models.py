@@ -6,15 +6,19 @@ The docstring under a field is its description in `gateway schema` and in
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from gateway.config.units import Duration, Size
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+Timeout = Annotated[Duration, Field(gt=0.0)]
+Secret = Annotated[SecretStr, Field(min_length=1)]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
 
@@ -29,7 +33,7 @@ class Settings(BaseModel):
 class ServerSettings(Settings):
     """Where the gateway listens and what it bounds."""
 
-    host: str = "127.0.0.1"
+    host: Text = "127.0.0.1"
     """Address to listen on."""
     port: Port = 8080
     """TCP port to listen on; 0 takes a free one."""
@@ -41,9 +45,9 @@ class ServerSettings(Settings):
     """Browser origins to accept; a request with another Origin is refused."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks (CIDR) whose X-Forwarded-For is believed for the client's address."""
-    max_request_bytes: Size = 1 << 20
+    max_request_bytes: Annotated[Size, Field(ge=1024, le=1 << 30)] = 1 << 20
     """Largest request body."""
-    call_timeout: Duration = 60.0
+    call_timeout: Timeout = 60.0
     """Deadline of one whole call: waiting, connecting and running."""
     shutdown_grace: Duration = 35.0
     """How long running calls may take to finish after SIGTERM."""
@@ -54,7 +58,7 @@ class ServerSettings(Settings):
 class AdminSettings(Settings):
     """The operators' listener, apart from the agents' one."""
 
-    host: str = "127.0.0.1"
+    host: Text = "127.0.0.1"
     """Address to listen on."""
     port: Port = 9464
     """TCP port to listen on; 0 takes a free one."""
@@ -80,7 +84,7 @@ class IssuerSettings(Settings):
         "EdDSA",
     )
     """Signature algorithms to accept."""
-    leeway: Annotated[Duration, Field(ge=0, le=60)] = 30.0
+    leeway: Annotated[Duration, Field(ge=0.0, le=60.0)] = 30.0
     """Clock skew to forgive; at most 60s."""
 
 
@@ -126,11 +130,11 @@ class PoolSettings(Settings):
     """Connections kept open."""
     max: Annotated[int, Field(ge=1)] = 10
     """Most connections open at once."""
-    acquire_timeout: Duration = 3.0
+    acquire_timeout: Timeout = 3.0
     """Longest wait for a connection, connecting included."""
-    idle_timeout: Duration = 300.0
+    idle_timeout: Timeout = 300.0
     """Idle connections beyond `min` are closed after this."""
-    max_lifetime: Duration = 1800.0
+    max_lifetime: Timeout = 1800.0
     """Connections are replaced after this, with some jitter."""
     ping_after: Duration = 30.0
     """A connection idle for longer is checked before use."""
@@ -164,9 +168,9 @@ class SourceSettings(Settings):
     """Whether the process is unready while this source is down."""
     pool: PoolSettings = PoolSettings()
     """The connections."""
-    connect_timeout: Duration = 5.0
+    connect_timeout: Timeout = 5.0
     """Longest time for opening one connection, TLS and login included."""
-    statement_timeout: Duration = 30.0
+    statement_timeout: Timeout = 30.0
     """Longest time for one statement; it is stopped on the server."""
 
 
@@ -183,7 +187,7 @@ class PostgresqlSettings(SourceSettings):
     """Database name."""
     user: Text
     """Account; give it SELECT only."""
-    password: SecretStr | None = None
+    password: Secret | None = None
     """Password, as a reference: ${file:/run/secrets/...} or ${env:...}."""
     tls: TlsSettings = TlsSettings()
     """Transport security."""
@@ -258,7 +262,11 @@ class GatewaySettings(Settings):
     """Authentication."""
     limits: LimitSettings = LimitSettings()
     """Rate limits."""
-    sources: dict[Name, AnySource] = {}
+    sources: Annotated[Mapping[Name, AnySource], AfterValidator(MappingProxyType)] = Field(
+        default_factory=lambda: MappingProxyType({})
+    )
     """Databases, by name."""
-    tools: dict[Name, ToolSettings] = {}
+    tools: Annotated[Mapping[Name, ToolSettings], AfterValidator(MappingProxyType)] = Field(
+        default_factory=lambda: MappingProxyType({})
+    )
     """Tools, by name."""

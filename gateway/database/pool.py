@@ -9,55 +9,19 @@ Every decision is plain code between two awaits: there is no lock.
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from gateway.config.models import PoolSettings
 from gateway.context import Call
+from gateway.database import care
+from gateway.database.care import Backoff, Member, PoolStats
 from gateway.database.engine import Connection, Engine
 from gateway.database.failures import failure
-from gateway.database.waiting import Backoff, bounded
+from gateway.database.waiters import Waiters, fail
 from gateway.errors import Code, ToolError
-
-log = logging.getLogger("gateway.database")
-
-CARE_LIMIT: Final = 2.0
-"""Seconds that a ping, a reset or a polite goodbye may take."""
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStats:
-    """A pool at one moment: numbers of connections and of callers."""
-
-    active: int
-    idle: int
-    opening: int
-    waiting: int
-    max: int
-
-
-class Member:
-    """One open connection of a pool.
-
-    Attributes:
-        connection: the engine's connection.
-        expires_at: loop time at which it is replaced.
-        idle_since: loop time of its last return.
-        is_dirty: whether its last use failed or was cancelled.
-    """
-
-    __slots__ = ("connection", "expires_at", "idle_since", "is_dirty")
-
-    def __init__(self, connection: Connection, now: float, lifetime: float) -> None:
-        self.connection = connection
-        self.expires_at = now + lifetime
-        self.idle_since = now
-        self.is_dirty = False
 
 
 class Pool:
@@ -87,7 +51,7 @@ class Pool:
         self._on_down = on_down
         self._members: set[Member] = set()
         self._idle: deque[Member] = deque()
-        self._waiters: deque[asyncio.Future[Member]] = deque()
+        self._waiters = Waiters()
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening = 0
         self._mending = 0
@@ -117,6 +81,7 @@ class Pool:
         Raises:
             ToolError: POOL_EXHAUSTED, POOL_TIMEOUT, CONNECT_TIMEOUT, or why the source is down.
         """
+        call.report("waiting for a connection")
         member = self._take() or await self._wait(call)
         try:
             yield member
@@ -130,13 +95,12 @@ class Pool:
             if timer is not None:
                 timer.cancel()
         refusal = failure(Code.SOURCE_UNAVAILABLE, "the pool is closing")
-        while self._waiters:
-            _fail(self._waiters.popleft(), refusal)
+        self._waiters.fail_all(refusal)
         while self._idle:
             self._retire(self._idle.popleft())
         try:
             if self._members:
-                await bounded(self._emptied.wait(), grace)
+                await care.bounded(self._emptied.wait(), grace)
         finally:
             for member in self._members:
                 member.connection.abort()
@@ -144,7 +108,7 @@ class Pool:
             for task in self._tasks:
                 task.cancel()
         if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=CARE_LIMIT)
+            await asyncio.wait(set(self._tasks), timeout=care.LIMIT)
 
     # Lending
 
@@ -170,15 +134,14 @@ class Pool:
         self._refuse_if_hopeless(loop.time())
         waiter: asyncio.Future[Member] = loop.create_future()
         timer = loop.call_later(min(self._settings.acquire_timeout, call.remaining()), self._expire, waiter)
-        self._waiters.append(waiter)
+        self._waiters.add(waiter)
         self._balance()
         started = loop.time()
-        call.report("waiting for a connection")
         try:
             member = await waiter
         except asyncio.CancelledError:
             if waiter.cancelled() or waiter.exception() is not None:
-                self._forget(waiter)
+                self._waiters.forget(waiter)
             else:
                 self._release(waiter.result())
             raise
@@ -206,15 +169,11 @@ class Pool:
         """A caller waited as long as it may: name the stage that ran out."""
         if waiter.done():
             return
-        is_connecting = self._waiters.index(waiter) < self._opening
-        self._forget(waiter)
+        is_connecting = self._waiters.place(waiter) < self._opening
+        self._waiters.forget(waiter)
         stats = self.stats
         code = Code.CONNECT_TIMEOUT if is_connecting else Code.POOL_TIMEOUT
-        _fail(waiter, failure(code, f"waited for a connection in vain: {stats}", retry_after=1.0))
-
-    def _forget(self, waiter: asyncio.Future[Member]) -> None:
-        if waiter in self._waiters:
-            self._waiters.remove(waiter)
+        fail(waiter, failure(code, f"waited for a connection in vain: {stats}", retry_after=1.0))
 
     # Returning
 
@@ -231,51 +190,41 @@ class Pool:
 
     def _offer(self, member: Member) -> None:
         """Give a good connection to the first waiter, or keep it."""
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(member)
-                return
+        if self._waiters.serve(member):
+            return
         member.idle_since = asyncio.get_running_loop().time()
         self._idle.append(member)
 
-    def _mend(self, member: Member, care: Callable[[], Awaitable[None]]) -> None:
+    def _mend(self, member: Member, work: Callable[[], Awaitable[None]]) -> None:
         """Check or reset a connection in the background, then offer it or replace it."""
         self._mending += 1
+        self._spawn(self._mended(member, work))
 
-        async def work() -> None:
-            is_good = False
-            try:
-                is_good = await bounded(care(), min(CARE_LIMIT, self._connect_timeout))
-            except Exception as error:  # noqa: BLE001 - whatever it was, the connection is replaced
-                log.debug("a connection failed its check: %r", error)
-            finally:
-                self._mending -= 1
-            member.is_dirty = not is_good
-            if not is_good or self._is_closed or member.connection.is_closed:
-                self._retire(member)
-            else:
-                self._offer(member)
-
-        self._spawn(work())
+    async def _mended(self, member: Member, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            is_good = await care.does_well(work(), min(care.LIMIT, self._connect_timeout))
+        finally:
+            self._mending -= 1
+        member.is_dirty = not is_good
+        if not is_good or self._is_closed or member.connection.is_closed:
+            self._retire(member)
+        else:
+            self._offer(member)
 
     def _retire(self, member: Member) -> None:
         """Close a connection for good; it counts until it is gone."""
         if member.connection.is_closed:
             self._remove(member)
-            return
+        else:
+            self._spawn(self._retired(member))
 
-        async def work() -> None:
-            try:
-                if not member.is_dirty:
-                    await bounded(member.connection.close(), CARE_LIMIT)
-            except Exception as error:  # noqa: BLE001 - a failed goodbye is followed by abort
-                log.debug("a connection did not close: %r", error)
-            finally:
-                member.connection.abort()
-                self._remove(member)
-
-        self._spawn(work())
+    async def _retired(self, member: Member) -> None:
+        try:
+            if not member.is_dirty:
+                await care.does_well(member.connection.close(), care.LIMIT)
+        finally:
+            member.connection.abort()
+            self._remove(member)
 
     def _remove(self, member: Member) -> None:
         self._members.discard(member)
@@ -309,36 +258,21 @@ class Pool:
 
     async def _open(self) -> None:
         """Open one connection and hand it over; after a failure, wait before the next attempt."""
-        opened: list[Connection] = []
-        is_over = False
-        trouble = failure(Code.CONNECT_TIMEOUT, f"no connection within {self._connect_timeout} s")
-
-        async def work() -> None:
-            connection = await self._engine.connect()
-            if is_over:
-                connection.abort()
-            else:
-                opened.append(connection)
-
         try:
-            await bounded(work(), self._connect_timeout)
-        except Exception as error:  # noqa: BLE001 - the engine names whatever its driver raises
-            trouble = self._engine.translate(error)
-        except asyncio.CancelledError:
-            for connection in opened:
-                connection.abort()
-            raise
-        finally:
-            is_over = True
+            connection = await care.open_connection(self._engine, self._connect_timeout)
+        except ToolError as trouble:
             self._opening -= 1
-        if opened:
-            self._succeeded(opened[0])
-        else:
             self._failed(trouble)
+        except asyncio.CancelledError:
+            self._opening -= 1
+            raise
+        else:
+            self._opening -= 1
+            self._succeeded(connection)
 
     def _succeeded(self, connection: Connection) -> None:
-        lifetime = self._settings.max_lifetime * random.uniform(0.9, 1.1)  # noqa: S311 - jitter, no secret
-        member = Member(connection, asyncio.get_running_loop().time(), lifetime)
+
+        member = Member(connection, asyncio.get_running_loop().time(), self._settings.max_lifetime)
         self._members.add(member)
         if self._is_closed:
             self._retire(member)
@@ -358,11 +292,10 @@ class Pool:
         self._backoff.fail(trouble.is_retryable)
         if not self._members:
             self.trouble = trouble
-            while self._waiters:
-                _fail(self._waiters.popleft(), trouble)
-                if self._opening:
-                    break
-            if not self._opening:
+            if self._opening:
+                self._waiters.fail_first(trouble)
+            else:
+                self._waiters.fail_all(trouble)
                 self.is_up = False
                 self._on_down(trouble)
         if self._timer is None and not self._is_closed:
@@ -401,8 +334,3 @@ class Pool:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _fail(waiter: asyncio.Future[Member], error: ToolError) -> None:
-    if not waiter.done():
-        waiter.set_exception(ToolError(error.code, error.message, detail=error.detail, retry_after=error.retry_after))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.context import Call
+from gateway.database.care import Member
 from gateway.database.engine import Column, Engine, Statement, Table
 from gateway.database.failures import failure
-from gateway.database.pool import Member
 from gateway.errors import Code, ToolError
 
 
@@ -46,15 +47,21 @@ class Session:
         member = self._member
         limit = min(self._statement_timeout, call.remaining())
         call.report("running")
+        started = time.monotonic()
+
+        def report(line: str) -> None:
+            call.report(f"{line} after {(time.monotonic() - started) * 1000:.0f} ms")
+
         member.is_dirty = True
         scope = asyncio.timeout(limit)
         try:
             async with scope:
-                table = await member.connection.run(statement, values, max_rows, call.report)
+                table = await member.connection.run(statement, values, max_rows, report)
         except Exception as error:
             raise self._name(error, statement, limit if scope.expired() else None) from error
         member.is_dirty = False
         self._learn(statement, table.columns)
+        report(f"{len(table.rows)} rows read" if table.affected is None else f"{table.affected} rows changed")
         return table
 
     async def describe(self, statement: Statement) -> tuple[Column, ...]:
@@ -80,7 +87,7 @@ class Session:
             named = failure(Code.STATEMENT_TIMEOUT, f"{statement.name} was stopped after {limit:.3f} s", is_sent=True)
         else:
             named = self._engine.translate(error)
-        is_lost = named.code in {Code.CONNECTION_LOST, Code.SOURCE_UNAVAILABLE} or self._member.connection.is_closed
+        is_lost = named.code is Code.CONNECTION_LOST or self._member.connection.is_closed
         if statement.writes and (is_lost or self._member.connection.is_committing):
             return failure(Code.OUTCOME_UNKNOWN, f"{named.code}: {named.detail}", is_sent=True)
         if is_lost and named.code is Code.SOURCE_UNAVAILABLE:

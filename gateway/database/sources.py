@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from gateway.config.models import AnySource, GatewaySettings
 from gateway.context import Call, Principal
+from gateway.database.care import PoolStats
 from gateway.database.engine import Column, Engine, Statement
 from gateway.database.failures import failure
-from gateway.database.pool import Pool, PoolStats
+from gateway.database.pool import Pool
 from gateway.database.session import Session
 from gateway.errors import Code, GatewayError, ToolError
 
@@ -32,6 +33,7 @@ ENGINES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 CLOSE_GRACE: Final = 5.0
 """Seconds that leased connections have to come back when the sources close."""
 
+_REFUSALS: Final = frozenset({Code.STATEMENT_INVALID, Code.ACCESS_DENIED, Code.READ_ONLY, Code.INVALID_VALUE})
 _REPREPARE: Final = 30.0
 _ITSELF: Final = Principal(issuer="gateway", subject="gateway", client_id="", scopes=frozenset())
 
@@ -156,9 +158,9 @@ class Source:
         call = Call("", _ITSELF, asyncio.get_running_loop().time() + self.settings.statement_timeout)
         try:
             async with self.lease(call) as session:
-                self._learn(statement, distinct(statement, await session.describe(statement)))
+                self._learn(statement, await session.describe(statement))
         except ToolError as error:
-            if not error.is_retryable and self.is_up:
+            if error.code in _REFUSALS:
                 if statement.name not in self._broken:
                     log.warning("tool %s does not fit source %s: %s", statement.name, self.name, error.detail)
                 self._broken[statement.name] = error
@@ -168,7 +170,7 @@ class Source:
     def _learn(self, statement: Statement, columns: tuple[Column, ...]) -> None:
         """Remember the columns of a result, which a change of the schema may have changed."""
         if self._shapes.get(statement.name) != columns:
-            self._shapes[statement.name] = columns
+            self._shapes[statement.name] = distinct(statement, columns)
         self._broken.pop(statement.name, None)
 
 

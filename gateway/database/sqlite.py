@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 from gateway.config.models import SqliteSettings
 from gateway.context import Report
+from gateway.database import sqlite_access as access
+from gateway.database import sqlite_errors as errors
 from gateway.database import sqlite_types
 from gateway.database.engine import Column, Statement, Table
 from gateway.database.failures import failure
@@ -21,53 +23,6 @@ T = TypeVar("T")
 
 _BATCH: Final = 500
 _INTERRUPT_EVERY: Final = 0.01
-_PRAGMAS: Final = frozenset(
-    {
-        "table_info",
-        "table_xinfo",
-        "table_list",
-        "index_list",
-        "index_info",
-        "index_xinfo",
-        "foreign_key_list",
-        "collation_list",
-        "function_list",
-        "compile_options",
-        "user_version",
-        "application_id",
-        "page_count",
-        "page_size",
-        "freelist_count",
-        "encoding",
-        "schema_version",
-    }
-)
-"""Pragmas that a tool may ask: they tell about the schema and change nothing without an argument."""
-_SETTABLE: Final = frozenset({"user_version", "application_id", "page_size", "encoding", "schema_version"})
-
-_CODES: Final = {
-    sqlite3.SQLITE_ERROR: Code.STATEMENT_INVALID,
-    sqlite3.SQLITE_PERM: Code.ACCESS_DENIED,
-    sqlite3.SQLITE_BUSY: Code.CONFLICT,
-    sqlite3.SQLITE_LOCKED: Code.CONFLICT,
-    sqlite3.SQLITE_NOMEM: Code.SOURCE_UNAVAILABLE,
-    sqlite3.SQLITE_READONLY: Code.READ_ONLY,
-    sqlite3.SQLITE_INTERRUPT: Code.STATEMENT_TIMEOUT,
-    sqlite3.SQLITE_IOERR: Code.SOURCE_UNAVAILABLE,
-    sqlite3.SQLITE_CORRUPT: Code.SOURCE_UNAVAILABLE,
-    sqlite3.SQLITE_FULL: Code.SOURCE_UNAVAILABLE,
-    sqlite3.SQLITE_CANTOPEN: Code.SOURCE_UNAVAILABLE,
-    sqlite3.SQLITE_PROTOCOL: Code.CONFLICT,
-    sqlite3.SQLITE_SCHEMA: Code.CONFLICT,
-    sqlite3.SQLITE_TOOBIG: Code.INVALID_VALUE,
-    sqlite3.SQLITE_CONSTRAINT: Code.CONSTRAINT_VIOLATION,
-    sqlite3.SQLITE_MISMATCH: Code.INVALID_VALUE,
-    sqlite3.SQLITE_MISUSE: Code.INTERNAL,
-    sqlite3.SQLITE_AUTH: Code.ACCESS_DENIED,
-    sqlite3.SQLITE_RANGE: Code.STATEMENT_INVALID,
-    sqlite3.SQLITE_NOTADB: Code.SOURCE_UNAVAILABLE,
-}
-"""Primary result codes, https://www.sqlite.org/rescode.html."""
 
 
 class SqliteEngine:
@@ -100,18 +55,7 @@ class SqliteEngine:
 
     def translate(self, error: BaseException) -> ToolError:
         """Name an exception of the sqlite3 module by its result code."""
-        if isinstance(error, ToolError):
-            return error
-        detail = f"{type(error).__name__}: {error}"
-        code = getattr(error, "sqlite_errorcode", None)
-        if code is not None:
-            name = f"{detail} [{getattr(error, 'sqlite_errorname', code)}]"
-            return failure(_CODES.get(code & 0xFF, Code.INTERNAL), name, is_sent=True)
-        if isinstance(error, sqlite3.ProgrammingError | sqlite3.Warning):
-            return failure(Code.STATEMENT_INVALID, detail)
-        if isinstance(error, sqlite3.DataError | OverflowError | UnicodeError):
-            return failure(Code.INVALID_VALUE, detail)
-        return failure(Code.INTERNAL, detail)
+        return errors.translate(error)
 
 
 class SqliteConnection:
@@ -238,13 +182,7 @@ class SqliteConnection:
         """Fixed SQL stays inside its file, its transaction and its settings."""
         if self._is_trusted:
             return sqlite3.SQLITE_OK
-        if action == sqlite3.SQLITE_PRAGMA:
-            name = (first or "").lower()
-            is_harmless = name in _PRAGMAS and (second is None or name not in _SETTABLE)
-            return sqlite3.SQLITE_OK if is_harmless else sqlite3.SQLITE_DENY
-        if action in _FORBIDDEN:
-            return sqlite3.SQLITE_DENY
-        return sqlite3.SQLITE_OK
+        return sqlite3.SQLITE_OK if access.is_allowed(action, first, second) else sqlite3.SQLITE_DENY
 
     def _set_query_only(self, is_query_only: bool) -> None:
         if is_query_only != self._is_query_only:
@@ -275,14 +213,28 @@ class SqliteConnection:
     ) -> Table:
         columns = self._shape(statement)
         self._set_query_only(not statement.writes)
-        if not statement.writes:
-            cursor = self._db.execute(statement.text, values)
-            return self._fetch(job, cursor, statement, columns, max_rows, tell)
+        try:
+            if statement.writes:
+                return self._write(job, statement, values, columns, max_rows, tell)
+            return self._fetch(job, statement, values, columns, max_rows, tell)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # the statement was just prepared: a value it is
+                raise failure(Code.INVALID_VALUE, str(error), is_sent=True) from error
+            raise
+
+    def _write(
+        self,
+        job: Job,
+        statement: Statement,
+        values: Sequence[Any],
+        columns: tuple[Column, ...],
+        max_rows: int,
+        tell: Callable[[str], None],
+    ) -> Table:
         with self._trusted():
             self._db.execute("begin immediate")
         try:
-            cursor = self._db.execute(statement.text, values)
-            table = self._fetch(job, cursor, statement, columns, max_rows, tell)
+            table = self._fetch(job, statement, values, columns, max_rows, tell)
             if not job.is_cancelled:
                 self.is_committing = True
                 with self._trusted():
@@ -295,13 +247,14 @@ class SqliteConnection:
     def _fetch(
         self,
         job: Job,
-        cursor: sqlite3.Cursor,
         statement: Statement,
+        values: Sequence[Any],
         columns: tuple[Column, ...],
         max_rows: int,
         tell: Callable[[str], None],
     ) -> Table:
         """At most `max_rows` rows, one more to know; a write is run to its end."""
+        cursor = self._db.execute(statement.text, values)
         try:
             if cursor.description is None:
                 return Table((), (), affected=max(cursor.rowcount, 0) if statement.writes else None)
@@ -312,7 +265,8 @@ class SqliteConnection:
                 if not batch:
                     break
                 rows += batch
-                tell(f"{min(len(rows), max_rows)} rows read")
+                if len(rows) <= max_rows:
+                    tell(f"{len(rows)} rows read")
             affected = None
             if statement.writes:
                 while not job.is_cancelled and cursor.fetchmany(_BATCH):
@@ -322,19 +276,3 @@ class SqliteConnection:
             return Table(columns, sqlite_types.convert(columns, rows[:max_rows]), is_truncated, affected)
         finally:
             cursor.close()
-
-
-_FORBIDDEN: Final = frozenset(
-    {
-        sqlite3.SQLITE_ATTACH,
-        sqlite3.SQLITE_DETACH,
-        sqlite3.SQLITE_TRANSACTION,
-        sqlite3.SQLITE_SAVEPOINT,
-        sqlite3.SQLITE_CREATE_TEMP_INDEX,
-        sqlite3.SQLITE_CREATE_TEMP_TABLE,
-        sqlite3.SQLITE_CREATE_TEMP_TRIGGER,
-        sqlite3.SQLITE_CREATE_TEMP_VIEW,
-        sqlite3.SQLITE_CREATE_VTABLE,
-        sqlite3.SQLITE_DROP_VTABLE,
-    }
-)

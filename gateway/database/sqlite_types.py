@@ -9,7 +9,6 @@ column. Expressions and NUMERIC affinities are `ANY`: the value decides.
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import TokenType
 
 from gateway.database.engine import Column, Json, Kind, Statement
+from gateway.database.exact_json import dumps
 from gateway.database.failures import failure
 from gateway.errors import Code
 
@@ -49,7 +49,7 @@ def _bind_one(name: str, value: Any) -> Any:
             hint=f"{name} must be between -9223372036854775808 and 9223372036854775807.",
         )
     if isinstance(value, dict | list):
-        return json.dumps(value, default=_exact, ensure_ascii=False)
+        return dumps(value)
     if isinstance(value, str):
         try:
             value.encode()
@@ -58,13 +58,6 @@ def _bind_one(name: str, value: Any) -> Any:
                 Code.INVALID_VALUE, f"parameter {name}: lone surrogate", hint=f"{name} is not valid Unicode."
             ) from error
     return value
-
-
-def _exact(value: Any) -> Any:
-    """Decimals inside a JSON parameter: integers stay exact, the rest is as SQLite's REAL."""
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    raise TypeError(f"{type(value).__name__} in a JSON value")
 
 
 def explain(statement: Statement) -> tuple[str, list[None]]:

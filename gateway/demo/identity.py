@@ -86,6 +86,11 @@ class IdentityProvider:
         """The key set."""
         return f"{self.issuer}/jwks"
 
+    @property
+    def current_kid(self) -> str:
+        """The name of the key that signs now."""
+        return self._keys[0].kid
+
     def rotate(self, *, keep_old: bool = True) -> None:
         """Sign with a new key from now on; the old ones stay published, or vanish as after a leak."""
         self._keys = [_Key.generate(), *(self._keys if keep_old else ())]

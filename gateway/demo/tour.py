@@ -53,7 +53,7 @@ async def take_tour(url: str, credentials: ClientCredentials, out: Printer) -> N
         for tool in (await client.list_tools()).tools:
             out.line(f"{tool.name:20} {tool.description}")
         await _rows(client, out, 3, "One row", "customer_by_id", {"id": 42}, 1)
-        await _rows(client, out, 4, "A list with a limit", "orders_of_customer", {"customer_id": 42}, 3)
+        await _rows(client, out, 4, "A list with a limit", "orders_of_customer", {"customer_id": 569}, 3)
         await _rows(client, out, 5, "An aggregate", "sales_by_category", {"country": "DE"}, 4)
         out.heading(6, 'A bad argument is refused before the database is asked: customer_by_id {"id": -1}')
         result = await client.call_tool("customer_by_id", {"id": -1})

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import quote_plus
 
 import aiohttp
 import orjson
@@ -46,7 +47,9 @@ class ClientCredentials:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url
-        self._auth = aiohttp.BasicAuth(client_id, client_secret)
+        # Form-encoded before they are joined, so that a colon in either does no harm.
+        basic = aiohttp.encode_basic_auth(quote_plus(client_id), quote_plus(client_secret))
+        self._headers = {"Authorization": basic}
         fields = {"grant_type": "client_credentials", "scope": scope, "resource": resource}
         self._form = {key: value for key, value in fields.items() if value}
         self._clock = clock
@@ -75,7 +78,7 @@ class ClientCredentials:
         try:
             async with (
                 aiohttp.ClientSession(timeout=_TIMEOUT) as session,
-                session.post(self._url, data=self._form, auth=self._auth, allow_redirects=False) as response,
+                session.post(self._url, data=self._form, headers=self._headers, allow_redirects=False) as response,
             ):
                 raw = await response.content.read(_MAX_BYTES)
                 answer = _decode(raw)

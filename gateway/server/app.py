@@ -28,6 +28,9 @@ _log: Final = logging.getLogger("gateway.server")
 PATH: Final = "/mcp"
 _KEEP_ALIVE: Final = 75.0
 _POLL: Final = 0.01
+# A token may be 16 KiB; what is larger is refused before anything looks at it.
+_MAX_HEADER: Final = 24 * 1024
+_MAX_LINE: Final = 8 * 1024
 _METADATA: Final = "/.well-known/oauth-protected-resource"
 
 
@@ -154,7 +157,13 @@ async def _listen(app: web.Application, listener: socket.socket, grace: float) -
     `handler_cancellation` is what carries a client's disconnect down to the database.
     """
     runner = web.AppRunner(
-        app, handler_cancellation=True, keepalive_timeout=_KEEP_ALIVE, shutdown_timeout=grace, access_log=None
+        app,
+        handler_cancellation=True,
+        keepalive_timeout=_KEEP_ALIVE,
+        shutdown_timeout=grace,
+        access_log=None,
+        max_field_size=_MAX_HEADER,
+        max_line_size=_MAX_LINE,
     )
     try:
         await runner.setup()

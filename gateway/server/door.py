@@ -75,6 +75,40 @@ class Origins:
             return False
 
 
+class Proxies:
+    """Whose word is taken for where a request comes from.
+
+    Args:
+        networks: CIDR blocks of the proxies in front.
+    """
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._networks = tuple(ipaddress.ip_network(network) for network in networks)
+
+    def client_address(self, peer: str, forwarded: Iterable[str]) -> str:
+        """The nearest address that is not one of our proxies; beyond it anybody may have written anything.
+
+        Args:
+            peer: the address of the connection.
+            forwarded: the values of X-Forwarded-For, in order.
+        """
+        hops = [hop.strip() for value in forwarded for hop in value.split(",")]
+        address = peer
+        while hops and self._is_trusted(address):
+            address = hops.pop()
+        try:
+            return str(ipaddress.ip_address(address))
+        except ValueError:
+            return peer
+
+    def _is_trusted(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._networks)
+
+
 async def authenticate(request: web.Request, snapshot: Snapshot) -> Principal:
     """The principal behind the request's bearer token.
 

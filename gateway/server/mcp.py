@@ -129,7 +129,8 @@ def build_server(background: Background) -> Server[Snapshot]:
         exchange = _exchange(ctx)
         snapshot = exchange.snapshot
         visible = snapshot.catalog.visible(exchange.call.principal)
-        return {"tools": [tool.describe(snapshot.sources[tool.source].shapes.get(tool.name)) for tool in visible]}
+        described = [tool.describe(snapshot.sources[tool.source].shapes.get(tool.name)) for tool in visible]
+        return {"resultType": "complete", "tools": described}
 
     async def call_tool(ctx: Context, params: types.CallToolRequestParams) -> dict[str, Any]:
         exchange = _exchange(ctx)
@@ -149,15 +150,15 @@ def build_server(background: Background) -> Server[Snapshot]:
 
     async def list_prompts(ctx: Context, params: types.PaginatedRequestParams | None) -> dict[str, Any]:
         _refuse_cursor(params)
-        return {"prompts": []}
+        return {"resultType": "complete", "prompts": []}
 
     async def list_resources(ctx: Context, params: types.PaginatedRequestParams | None) -> dict[str, Any]:
         _refuse_cursor(params)
-        return {"resources": []}
+        return {"resultType": "complete", "resources": []}
 
     async def list_templates(ctx: Context, params: types.PaginatedRequestParams | None) -> dict[str, Any]:
         _refuse_cursor(params)
-        return {"resourceTemplates": []}
+        return {"resultType": "complete", "resourceTemplates": []}
 
     private, public = CacheHint(_LIST_TTL_MS, "private"), CacheHint(_LIST_TTL_MS, "public")
     server: Server[Snapshot] = Server(

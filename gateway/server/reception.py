@@ -25,6 +25,7 @@ class Reception:
         self._transport = transport
         self._refusals = refusals
         self._origins = door.Origins(settings.server)
+        self._proxies = door.Proxies(settings.server.trusted_proxies)
         limits = settings.limits
         self._limiter = RateLimiter(limits.requests_per_minute, limits.burst, limits.max_clients)
 
@@ -32,7 +33,8 @@ class Reception:
         """One POST of `/mcp`: admitted, served, answered, logged."""
         correlation_id = door.correlation_id(request)
         logs.correlation_id.set(correlation_id)
-        record = Record(request.method, request.path)
+        address = self._proxies.client_address(request.remote or "", request.headers.getall("X-Forwarded-For", []))
+        record = Record(request.method, address)
         with tracing.request_span(request.method, request.path, correlation_id, request.headers) as span:
             try:
                 return await self._serve(request, correlation_id, record)

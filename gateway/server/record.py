@@ -15,16 +15,19 @@ class Record:
     """What is known of a request, filled in as it goes through the house.
 
     Attributes:
+        http_method: of the request.
+        address: the client's, as far as the proxies in front are trusted.
         method: the JSON-RPC method, once parsed.
         tool: the tool's name, once it is known to exist.
         client: the verified client id or subject.
         outcome: "ok", a tool error's code, a reason, or a JSON-RPC code.
         rows: rows in the result.
-        status: the HTTP status.
+        status: the HTTP status; 0 when the client left before there was one.
+        detail: the operators' words on a failure.
     """
 
     http_method: str
-    path: str
+    address: str
     method: str = ""
     tool: str = ""
     client: str = ""
@@ -38,7 +41,7 @@ class Record:
         """Write the line; fields that are not known are left out."""
         extra: dict[str, object] = {
             "http_method": self.http_method,
-            "path": self.path,
+            "address": self.address,
             "status": self.status,
             "outcome": self.outcome,
             "duration_ms": round((time.perf_counter() - self._started) * 1000, 3),

@@ -38,7 +38,7 @@ async def open_snapshot(configuration: Configuration) -> AsyncIterator[Snapshot]
         ConfigError: a tool cannot be built.
     """
     settings = configuration.settings
-    engines = {name: build_engine(source) for name, source in settings.sources.items()}
+    engines = {name: build_engine(source, name) for name, source in settings.sources.items()}
     catalog = build(configuration, engines)
     async with AsyncExitStack() as stack:
         verifier = await stack.enter_async_context(open_verifier(settings.auth))

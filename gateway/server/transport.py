@@ -144,6 +144,7 @@ class Transport:
             headers = self._refusals.headers(error)
         if exchange.result is not None:
             record.outcome, record.rows = exchange.result.code or "ok", exchange.result.row_count
+            record.detail = record.detail or exchange.result.detail
         record.tool, record.status = exchange.tool, status
         return await exchange.answer.finish(body, status, headers)
 

@@ -18,7 +18,7 @@ import pytest
 
 from gateway.cli.call import ArgumentError, parse_arguments
 from gateway.demo.sample import make_shop
-from tests.world import World, open_world
+from tests.world import AUDIENCE, World, open_world
 
 _GATEWAY = [sys.executable, "-m", "gateway.cli.main"]
 
@@ -159,7 +159,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 async def test_call_and_tools_with_client_credentials(world: World) -> None:
     flags = ["--url", world.gateway.url, "--token-url", world.provider.token_url]
-    flags += ["--client-id", "reader", "--client-secret", "reader-secret"]
+    flags += ["--client-id", "reader", "--client-secret", "reader-secret", "--resource", AUDIENCE]
     code, out, err = await _run("call", "customer_by_id", "id=42", *flags)
     assert (code, err) == (0, "")
     assert out.splitlines()[0].split() == ["id", "name", "email"]

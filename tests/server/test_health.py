@@ -45,7 +45,7 @@ async def test_a_required_source_that_is_down_makes_it_unready_and_its_tools_say
     late = tmp_path / "late.sqlite"
     environment = {"DEAD": str(late)}
     with pytest.raises(StartError, match="dead"):
-        async with open_world(tmp_path, required, environment):
+        async with open_world(tmp_path, required, environment, patience=1.0):
             pass
 
 

@@ -40,8 +40,7 @@ async def test_each_post_stands_alone(world: World, version: str | None) -> None
     assert "customer_by_id" in {tool["name"] for tool in tools.result["tools"]}
     call = await world.legacy("tools/call", {"name": "customer_by_id", "arguments": {"id": 1}}, version=version)
     assert '"id":1' in call.result["content"][0]["text"]
-    # Structured content came with 2025-06-18; before, it is not in the schema.
-    assert ("structuredContent" in call.result) == (version in ("2025-06-18", "2025-11-25"))
+    assert call.result["structuredContent"]["row_count"] == 1
     assert (await world.legacy("ping", version=version)).result == {}
 
 

@@ -19,7 +19,7 @@ async def test_list_call_and_progress(world: World, mode: str, version: str) -> 
     token = await world.credentials().token()
     stages: list[str] = []
 
-    async def progress(_: float, __: float | None, message: str | None) -> None:
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
         stages.append(message or "")
 
     async with (
@@ -30,7 +30,7 @@ async def test_list_call_and_progress(world: World, mode: str, version: str) -> 
         listed = await client.list_tools()
         assert "customer_by_id" in [tool.name for tool in listed.tools]
         # The client validates the structured content against the output schema that it was given.
-        result = await client.call_tool("customer_by_id", {"id": 3}, progress_callback=progress)
+        result = await client.call_tool("customer_by_id", {"id": 3}, progress_callback=on_progress)
         assert not result.is_error
         assert result.structured_content["row_count"] == 1
         assert len(stages) >= 3

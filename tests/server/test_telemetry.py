@@ -44,6 +44,12 @@ def _lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
+def _span_id(span: ReadableSpan) -> int:
+    context = span.get_span_context()
+    assert context is not None
+    return context.span_id
+
+
 async def test_one_id_from_the_request_to_the_sql(tmp_path: Path, log: io.StringIO) -> None:
     async with open_world(tmp_path) as world:
         _exporter.clear()
@@ -62,9 +68,9 @@ async def test_one_id_from_the_request_to_the_sql(tmp_path: Path, log: io.String
     tool, http, sql = spans["tools/call customer_by_id"], spans["POST /mcp"], spans["customer_by_id"]
     assert tool.parent is not None
     assert f"{tool.parent.trace_id:032x}" == "0af7651916cd43dd8448eb211c80319c"
-    assert tool.links[0].context.span_id == http.get_span_context().span_id
+    assert tool.links[0].context.span_id == _span_id(http)
     assert sql.parent is not None
-    assert sql.parent.span_id == tool.get_span_context().span_id
+    assert sql.parent.span_id == _span_id(tool)
     attributes = sql.attributes or {}
     assert attributes["db.system.name"] == "sqlite"
     assert "where id = ?" in str(attributes["db.query.text"])

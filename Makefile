@@ -1,0 +1,49 @@
+# Two commands matter: `make demo` shows it, `make test` proves it. Both set up what they need.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check soak lock conformance clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+install: $(STAMP) ## Make the virtual environment from the lock file
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version 2>&1). Set PYTHON=python3.11." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "Could not make a virtual environment. On Debian: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing into $(VENV) (once, and after each change of the lock file)"
+	@$(PIP) install --require-hashes --no-deps --requirement requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+demo: $(STAMP) ## See an agent query a database (ARGS="--once", ARGS="--port 0")
+	@$(BIN)/gateway demo $(ARGS)
+
+test: $(STAMP) ## Run every test, against private copies of real servers
+	@$(BIN)/python -m pytest --durations=10 $(ARGS)
+
+check: $(STAMP) ## Lint, formatting and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+soak: $(STAMP) ## The same tests with many more rounds
+	@GATEWAY_TEST_ROUNDS=$${GATEWAY_TEST_ROUNDS:-2000} $(BIN)/python -m pytest --timeout=3600 $(ARGS)
+
+conformance: $(STAMP) ## Run the official MCP conformance suites (needs npm)
+	@$(BIN)/python -m tests.conformance.run $(ARGS)
+
+lock: $(STAMP) ## Resolve the dependencies anew
+	@$(PIP) install uv
+	@$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --all-extras --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --no-header --output-file requirements.lock
+
+clean: ## Remove what the other commands made
+	rm -rf $(VENV) .cache dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

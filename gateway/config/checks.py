@@ -1,0 +1,162 @@
+"""Contradictions between settings that are each well-formed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from gateway.config.models import GatewaySettings, IssuerSettings, PostgresqlSettings, SourceSettings, ToolSettings
+from gateway.config.problems import KeyPath
+from gateway.config.validation import suggestion
+
+_HOST: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+)(?::[0-9]{1,5})?", re.ASCII)
+
+
+_ALL_ADDRESSES: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A contradiction: the key to change, and the other keys that take part in it."""
+
+    path: KeyPath
+    message: str
+    involves: tuple[KeyPath, ...] = ()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, by name or address, is this machine itself (RFC 6761 section 6.3)."""
+    name = host.strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def find_contradictions(settings: GatewaySettings, names: frozenset[str] | None) -> Iterator[Finding]:
+    """Look at everything that needs more than one setting, or more than a type, to judge.
+
+    Args:
+        names: every source that is written, also those left out of the settings; None if that is unknown.
+    """
+    yield from _server(settings)
+    yield from _auth(settings)
+    for name, source in settings.sources.items():
+        yield from _source(("sources", name), source)
+    for name, tool in settings.tools.items():
+        yield from _tool(("tools", name), tool, settings, names)
+
+
+def _server(settings: GatewaySettings) -> Iterator[Finding]:
+    server = settings.server
+    if server.public_url is not None and (trouble := _origin_trouble(server.public_url)):
+        yield Finding(("server", "public_url"), trouble)
+    for index, origin in enumerate(server.allowed_origins):
+        if trouble := _origin_trouble(origin, may_be_plain=True):
+            yield Finding(("server", "allowed_origins", index), trouble)
+    for index, host in enumerate(server.allowed_hosts):
+        if not _HOST.fullmatch(host):
+            yield Finding(("server", "allowed_hosts", index), "expected a host, or host:port, without scheme or path")
+    for index, network in enumerate(server.trusted_proxies):
+        try:
+            ip_network(network)
+        except ValueError:
+            message = "expected a network such as 10.0.0.0/8, with no address bits beyond the prefix"
+            yield Finding(("server", "trusted_proxies", index), message)
+    admin = settings.admin
+    is_one_address = server.host == admin.host or not {server.host, admin.host}.isdisjoint(_ALL_ADDRESSES)
+    if server.port and server.port == admin.port and is_one_address:
+        message = f"expected another port than the server's, {server.port}"
+        yield Finding(("admin", "port"), message, (("server", "port"), ("server", "host"), ("admin", "host")))
+
+
+def _auth(settings: GatewaySettings) -> Iterator[Finding]:
+    auth, server = settings.auth, settings.server
+    if auth.mode == "none":
+        public = urlsplit(server.public_url).hostname if server.public_url else None
+        involved: tuple[KeyPath, ...] = (("server", "host"), ("server", "public_url"))
+        if not is_loopback(server.host) or (public and not is_loopback(public)):
+            message = "none is refused off loopback; use jwt, or listen on 127.0.0.1 without a public_url"
+            yield Finding(("auth", "mode"), message, involved)
+    elif not auth.issuers:
+        message = "expected at least one issuer, since auth.mode is jwt; without one nobody may call"
+        yield Finding(("auth", "issuers"), message, (("auth", "mode"),))
+    seen: dict[str, int] = {}
+    for index, issuer in enumerate(auth.issuers):
+        path = ("auth", "issuers", index)
+        yield from _issuer(path, issuer)
+        if (first := seen.setdefault(issuer.issuer, index)) != index:
+            yield Finding((*path, "issuer"), f"the same as auth.issuers.{first}; give it once, with all audiences")
+
+
+def _issuer(path: KeyPath, issuer: IssuerSettings) -> Iterator[Finding]:
+    if trouble := _url_trouble(issuer.issuer):
+        yield Finding((*path, "issuer"), trouble)
+    if issuer.jwks_uri is not None and (trouble := _url_trouble(issuer.jwks_uri, may_have_query=True)):
+        yield Finding((*path, "jwks_uri"), trouble)
+
+
+def _source(path: KeyPath, source: SourceSettings) -> Iterator[Finding]:
+    pool = source.pool
+    if pool.min > pool.max:
+        message = f"expected at most pool.max, which is {pool.max}, got {pool.min}"
+        yield Finding((*path, "pool", "min"), message, ((*path, "pool", "max"),))
+    if isinstance(source, PostgresqlSettings) and (source.tls.certificate is None) != (source.tls.key is None):
+        given, absent = ("certificate", "key") if source.tls.certificate else ("key", "certificate")
+        message = f"expected {absent} beside it; mutual TLS needs both"
+        yield Finding((*path, "tls", given), message, ((*path, "tls", absent),))
+
+
+def _tool(
+    path: KeyPath, tool: ToolSettings, settings: GatewaySettings, names: frozenset[str] | None
+) -> Iterator[Finding]:
+    if names is not None and tool.source not in names:
+        known = tuple(sorted(names))
+        message = "there is no source of this name" + suggestion(tool.source, known)
+        yield Finding((*path, "source"), message)
+    if tool.parameters is not None and tool.input_schema is not None:
+        message = "expected either parameters or input_schema, got both"
+        yield Finding((*path, "input_schema"), message, ((*path, "parameters"),))
+    source = settings.sources.get(tool.source)
+    if tool.writes and source is not None and source.access == "read-only":
+        access = ("sources", tool.source, "access")
+        message = f"true is refused, since {'.'.join(access)} is read-only"
+        yield Finding((*path, "writes"), message, (access,))
+
+
+def _split(url: str) -> SplitResult | None:
+    """The parts of an absolute URL with a host; None for anything else."""
+    if not url.isascii() or not url.isprintable() or any(letter in url for letter in ' "<>\\^`{|}'):
+        return None
+    try:
+        parts = urlsplit(url)
+        is_url = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return None
+    return parts if is_url and _HOST.fullmatch(parts.netloc) else None
+
+
+def _origin_trouble(url: str, *, may_be_plain: bool = False) -> str:
+    """What is wrong with an origin (RFC 6454 section 6.2); empty when nothing is."""
+    parts = _split(url)
+    if parts is None or url != f"{parts.scheme}://{parts.netloc}" or parts.scheme not in ("http", "https"):
+        return "expected scheme://host or scheme://host:port and nothing more"
+    if parts.scheme == "http" and not may_be_plain and not is_loopback(parts.hostname or ""):
+        return "expected https; http is for loopback only"
+    return ""
+
+
+def _url_trouble(url: str, *, may_have_query: bool = False) -> str:
+    """What is wrong with the URL of an issuer (RFC 8414 section 2); empty when nothing is."""
+    parts = _split(url)
+    if parts is None or parts.scheme not in ("http", "https") or (parts.query and not may_have_query) or "#" in url:
+        return "expected an absolute URL without user, fragment" + (" or password" if may_have_query else " or query")
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        return "expected https; http is for loopback only"
+    return ""

@@ -1,0 +1,213 @@
+"""The tools, by name: made whole at load, asked on every call."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from gateway.config.loader import Configuration
+from gateway.config.models import ToolSettings
+from gateway.config.problems import ConfigError, Problem
+from gateway.context import Principal
+from gateway.database.engine import Column, Engine, Statement
+from gateway.errors import InsufficientScope, ProtocolError
+from gateway.tools.parameters import Parameters, compile_parameters
+from gateway.tools.results import Numbers, duplicate_columns, output_schema
+from gateway.tools.schema import Mistake
+from gateway.tools.statement import Scan, render, scan
+
+INVALID_PARAMS = -32602
+"""JSON-RPC's code for a tool that does not exist (MCP, Tools, Error Handling)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One named tool, ready to run.
+
+    Attributes:
+        name: as callers call it.
+        title: for people; None where the author gave none.
+        description: for the model that chooses it.
+        source: the name of the source it asks.
+        scopes: what a caller needs, all of them.
+        statement: its SQL with the engine's placeholders.
+        max_rows: most rows in a result.
+        numbers: how large integers and decimals go out.
+        parameters: what it takes.
+    """
+
+    name: str
+    title: str | None
+    description: str
+    source: str
+    scopes: frozenset[str]
+    statement: Statement
+    max_rows: int
+    numbers: Numbers
+    parameters: Parameters
+
+    @property
+    def input_schema(self) -> dict[str, Any]:
+        """The published JSON Schema of its arguments; not to be changed."""
+        return self.parameters.schema
+
+    @property
+    def narrowing(self) -> tuple[str, ...]:
+        """Parameters that may narrow the rows."""
+        return tuple(self.parameters.types)
+
+    def bind(self, arguments: Mapping[str, Any]) -> Sequence[Any]:
+        """The values to bind, in the statement's order.
+
+        Raises:
+            ToolError: INVALID_ARGUMENTS, telling the model what is wrong.
+        """
+        values = self.parameters.values(arguments)
+        return [values[name] for name in self.statement.parameters]
+
+    def describe(self, columns: tuple[Column, ...] | None) -> dict[str, Any]:
+        """The tool object of `tools/list` (MCP 2026-07-28, Tools); parts are shared, not to be changed.
+
+        Args:
+            columns: of the prepared statement; None while the source was never reached.
+        """
+        described: dict[str, Any] = {"name": self.name}
+        if self.title is not None:
+            described["title"] = self.title
+        described |= {"description": self.description, "inputSchema": self.input_schema}
+        if columns is not None and not duplicate_columns(columns):
+            described["outputSchema"] = output_schema(columns, self.numbers, writes=self.statement.writes)
+        described["annotations"] = _WRITES if self.statement.writes else _READS
+        return described
+
+
+class Catalog:
+    """Every enabled tool, in the order of names; immutable."""
+
+    def __init__(self, tools: Sequence[Tool]) -> None:
+        self._tools = MappingProxyType({tool.name: tool for tool in sorted(tools, key=lambda tool: tool.name)})
+
+    def require(self, name: str, principal: Principal) -> Tool:
+        """The tool of that name, if the caller may call it.
+
+        Raises:
+            ProtocolError: -32602, there is no such tool.
+            InsufficientScope: the caller lacks a scope; names all that are needed.
+        """
+        tool = self._tools.get(name)
+        if tool is None:
+            raise ProtocolError(INVALID_PARAMS, self._unknown(name, principal))
+        if not _may_call(tool, principal):
+            raise InsufficientScope(tuple(sorted(tool.scopes)))
+        return tool
+
+    def visible(self, principal: Principal) -> tuple[Tool, ...]:
+        """The tools that the caller may call, by name."""
+        return tuple(tool for tool in self._tools.values() if _may_call(tool, principal))
+
+    def statements(self) -> Mapping[str, Sequence[Statement]]:
+        """The statements of each source, to be prepared when it is reached."""
+        grouped: defaultdict[str, list[Statement]] = defaultdict(list)
+        for tool in self._tools.values():
+            grouped[tool.source].append(tool.statement)
+        return grouped
+
+    @property
+    def entry_scopes(self) -> tuple[str, ...]:
+        """What a first token should ask for: what some tool needs, in order."""
+        return tuple(sorted({scope for tool in self._tools.values() for scope in tool.scopes}))
+
+    def __iter__(self) -> Iterator[Tool]:
+        return iter(self._tools.values())
+
+    def __len__(self) -> int:
+        return len(self._tools)
+
+    def _unknown(self, name: str, principal: Principal) -> str:
+        close = difflib.get_close_matches(name[:128], [tool.name for tool in self.visible(principal)], 1)
+        hint = f'did you mean "{close[0]}"?' if close else "tools/list names those you may call."
+        return f'There is no tool "{name[:128]}"; {hint}'
+
+
+def build(configuration: Configuration, engines: Mapping[str, Engine]) -> Catalog:
+    """Make every tool of a configuration.
+
+    Args:
+        configuration: the settings and where they are written.
+        engines: of each source, by its name.
+
+    Raises:
+        ConfigError: with every problem of every tool, disabled ones included.
+    """
+    tools: list[Tool] = []
+    problems: list[Problem] = []
+    for name, settings in configuration.settings.tools.items():
+        tool, mistakes = _make(name, settings, configuration, engines)
+        problems += [configuration.problem(("tools", name, *path), message) for path, message in mistakes]
+        if tool is not None and settings.enabled:
+            tools.append(tool)
+    if problems:
+        raise ConfigError(problems)
+    return Catalog(tools)
+
+
+def _may_call(tool: Tool, principal: Principal) -> bool:
+    """The one decision that listing and calling share."""
+    return principal.grants(tool.scopes)
+
+
+def _make(
+    name: str, settings: ToolSettings, configuration: Configuration, engines: Mapping[str, Engine]
+) -> tuple[Tool | None, list[Mistake]]:
+    mistakes = _source_mistakes(settings, configuration)
+    parameters, found = compile_parameters(settings.parameters, settings.input_schema)
+    mistakes += found
+    engine = engines.get(settings.source)
+    if engine is None or parameters is None:
+        return None, mistakes
+    scanned = scan(settings.statement, engine.dialect, parameters.types)
+    mistakes += _statement_mistakes(scanned, parameters)
+    if mistakes:
+        return None, mistakes
+    whole = configuration.settings
+    tool = Tool(
+        name=name,
+        title=settings.title,
+        description=settings.description,
+        source=settings.source,
+        scopes=frozenset(settings.scopes or whole.auth.default_scopes),
+        statement=render(name, scanned, engine, parameters.types, writes=settings.writes),
+        max_rows=settings.max_rows,
+        numbers=settings.numbers or whole.server.numbers,
+        parameters=parameters,
+    )
+    return tool, []
+
+
+def _source_mistakes(settings: ToolSettings, configuration: Configuration) -> list[Mistake]:
+    sources = configuration.settings.sources
+    if settings.source not in sources:
+        close = difflib.get_close_matches(settings.source, sorted(sources), 1)
+        hint = f"did you mean {close[0]}?" if close else f"known are: {', '.join(sorted(sources)) or 'none'}"
+        return [(("source",), f"there is no source {settings.source}; {hint}")]
+    if settings.writes and sources[settings.source].access != "read-write":
+        return [(("writes",), f"source {settings.source} is read-only; give it access: read-write, or remove writes")]
+    return []
+
+
+def _statement_mistakes(scanned: Scan, parameters: Parameters) -> list[Mistake]:
+    mistakes: list[Mistake] = [(("statement",), text) for text in scanned.mistakes]
+    used = {item.name for item in scanned.placeholders}
+    for name, place in parameters.places.items():
+        if name not in used:
+            unusable = "" if name.isidentifier() and name.isascii() else " (a name of letters, digits and _)"
+            mistakes.append((place, f"the statement has no placeholder :{name}{unusable}; use it or remove it"))
+    return mistakes
+
+
+_READS = {"readOnlyHint": True, "openWorldHint": False}
+_WRITES = {"readOnlyHint": False, "destructiveHint": True, "idempotentHint": False, "openWorldHint": False}

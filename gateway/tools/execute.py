@@ -1,0 +1,43 @@
+"""One call of a tool, from its arguments to its result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.context import Call
+from gateway.database.sources import Source
+from gateway.errors import ToolError
+from gateway.telemetry.tracing import database_span, mark_failed
+from gateway.tools.catalog import Catalog, Tool
+from gateway.tools.results import ToolResult, failure, present
+
+
+async def execute(
+    call: Call, catalog: Catalog, sources: Mapping[str, Source], name: str, arguments: Mapping[str, Any]
+) -> ToolResult:
+    """Run a tool for a caller; whatever fails on the way is a result that says so.
+
+    Raises:
+        ProtocolError: there is no such tool.
+        InsufficientScope: the caller may not call it.
+    """
+    tool = catalog.require(name, call.principal)
+    try:
+        return await _run(call, tool, sources[tool.source], arguments)
+    except ToolError as error:
+        return failure(error, call)
+
+
+async def _run(call: Call, tool: Tool, source: Source, arguments: Mapping[str, Any]) -> ToolResult:
+    values = tool.bind(arguments)
+    if refused := source.broken.get(tool.name):
+        return failure(refused, call)
+    async with source.lease(call) as session:
+        with database_span(call, tool.source, source.engine.dialect, tool.name, tool.statement.text) as span:
+            try:
+                table = await session.run(tool.statement, values, tool.max_rows, call)
+            except ToolError as error:
+                mark_failed(span, error.code)
+                raise
+    return present(table, tool)

@@ -1,0 +1,161 @@
+"""The arguments of one tool: their published schema, their check, and their values to bind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import islice
+from typing import Any, Final
+
+from jsonschema import Draft202012Validator
+
+from gateway.errors import Code, ToolError
+from gateway.tools import messages, schema
+from gateway.tools.schema import Mistake, Path
+from gateway.tools.validation import exact, excess, validator
+
+_MAX_ERRORS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What a tool takes.
+
+    Attributes:
+        schema: the published input schema (JSON Schema 2020-12).
+        types: the JSON Schema type of each parameter, in the order of writing.
+        places: where below the tool each parameter is written.
+    """
+
+    schema: dict[str, Any]
+    types: Mapping[str, str]
+    places: Mapping[str, Path]
+    _validator: Draft202012Validator
+    _defaults: Mapping[str, Any]
+    _sensitive: frozenset[str]
+
+    def values(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """A value for every parameter: the argument, else the default, else None.
+
+        Args:
+            arguments: as JSON, with `int` and `Decimal` numbers.
+
+        Raises:
+            ToolError: INVALID_ARGUMENTS, telling the model each problem, at most five.
+        """
+        problems = self._problems(arguments)
+        if problems:
+            raise ToolError(Code.INVALID_ARGUMENTS, messages.bounded(problems))
+        filled = {**self._defaults, **arguments}
+        return {name: _bindable(filled.get(name), kind) for name, kind in self.types.items()}
+
+    def _problems(self, arguments: Mapping[str, Any]) -> list[str]:
+        if trouble := excess(arguments):
+            return [f"The call's arguments cannot be taken: an argument {trouble}."]
+        names = islice((name for name in arguments if name not in self.types), _MAX_ERRORS)
+        strangers = [messages.unknown(name, self.types) for name in names]
+        known = {name: value for name, value in arguments.items() if name in self.types}
+        errors = islice(self._validator.iter_errors(known), _MAX_ERRORS)
+        return strangers + messages.explain(errors, self._sensitive)
+
+
+def compile_parameters(
+    short: Mapping[str, Mapping[str, Any]] | None, whole: dict[str, Any] | None
+) -> tuple[Parameters | None, list[Mistake]]:
+    """Make a tool's parameters from the short form or from a whole schema.
+
+    Returns:
+        the parameters, or None where there are mistakes; each mistake with its key below the tool.
+    """
+    if short is not None and whole is not None:
+        return None, [(("input_schema",), "write either parameters or input_schema, not both")]
+    is_whole = whole is not None
+    mistakes = [] if is_whole else [(("parameters", *path), text) for path, text in schema.house_mistakes(short or {})]
+    published = whole if whole is not None else schema.publish(short or {})
+    told = {path for path, _ in mistakes}
+    for path, text in schema.schema_mistakes(published):
+        place = _place(path, is_whole)
+        if place not in told:
+            mistakes.append((place, text))
+    if mistakes:
+        return None, mistakes
+    return _assemble(published, is_whole)
+
+
+def _assemble(published: dict[str, Any], is_whole: bool) -> tuple[Parameters | None, list[Mistake]]:
+    properties = published.get("properties", {})
+    mistakes: list[Mistake] = []
+    types: dict[str, str] = {}
+    for name, each in properties.items():
+        kinds = schema.bind_types(each, published)
+        if len(kinds) == 1:
+            types[name] = next(iter(kinds))
+        else:
+            expected = f"expected one type of {', '.join(schema.TYPES)} (null may be added)"
+            mistakes.append((_place(("properties", name), is_whole), expected))
+    defaults = {
+        name: exact(each["default"])
+        for name, each in properties.items()
+        if isinstance(each, dict) and "default" in each
+    }
+    checker = validator(published)
+    mistakes += [
+        (_place(("properties", name, "default"), is_whole), f"breaks its own schema: {line}")
+        for name, value in defaults.items()
+        for line in messages.explain(validator(_without_rules(published)).iter_errors({name: value}), frozenset())
+    ]
+    if _is_endless(checker, properties):
+        mistakes.append((_place((), is_whole), "the schema refers to itself without end"))
+    if mistakes:
+        return None, mistakes
+    places = {name: _place(("properties", name), is_whole) for name in types}
+    sensitive = frozenset(name for name, each in properties.items() if _has_secret(each, published))
+    return Parameters(published, types, places, checker, defaults, sensitive), []
+
+
+def _without_rules(published: dict[str, Any]) -> dict[str, Any]:
+    """The schema with its properties but without the rules between them, to judge one value."""
+    rules = (
+        "allOf",
+        "anyOf",
+        "oneOf",
+        "not",
+        "if",
+        "required",
+        "dependentRequired",
+        "dependentSchemas",
+        "minProperties",
+    )
+    return {key: value for key, value in published.items() if key not in rules}
+
+
+def _is_endless(checker: Draft202012Validator, properties: Mapping[str, Any]) -> bool:
+    """Whether judging some value follows references for ever."""
+    values: list[dict[str, Any]] = [{}, *({name: value} for name in properties for value in (None, 0, "", [], {}))]
+    try:
+        for value in values:
+            next(checker.iter_errors(value), None)
+    except RecursionError:
+        return True
+    return False
+
+
+def _has_secret(parameter: Any, published: dict[str, Any]) -> bool:
+    """Whether a message must not repeat this parameter: anything in it, or that it refers to, is write-only."""
+    parts = [part for _, part in schema.positions(parameter)]
+    if any("$ref" in part for part in parts):
+        parts += [part for _, part in schema.positions({"$defs": published.get("$defs")})]
+    return any(part.get("writeOnly") is True for part in parts)
+
+
+def _place(path: Path, is_whole: bool) -> Path:
+    """A path in the published schema as the key the author wrote."""
+    if is_whole:
+        return ("input_schema", *path)
+    return ("parameters", *(path[1:] if path[:1] == ("properties",) else path))
+
+
+def _bindable(value: Any, kind: str) -> Any:
+    """The value as it is bound: 1.0 for an integer is 1."""
+    return int(value) if kind == "integer" and isinstance(value, Decimal) else value

@@ -1,0 +1,76 @@
+"""What all tests share: rounds of hypothesis, private servers, and which engines are left out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+from hypothesis import settings
+
+from tests.servers.containers import PostgresqlContainer, has_engine
+from tests.servers.postgresql import PostgresqlServer
+from tests.servers.programs import PACKAGES, MissingServer, programs
+
+SKIPPED = frozenset(filter(None, os.environ.get("GATEWAY_TEST_SKIP", "").split(",")))
+# Which engine a test needs is told by the fixtures it uses.
+ENGINES = {"postgresql": "postgresql", "own_postgresql": "postgresql"}
+
+settings.register_profile("gateway", max_examples=int(os.environ.get("GATEWAY_TEST_ROUNDS", "50")), deadline=None)
+settings.load_profile("gateway")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a misspelt engine: leaving out nothing would look like leaving out something."""
+    if unknown := SKIPPED - PACKAGES.keys():
+        raise pytest.UsageError(f"GATEWAY_TEST_SKIP names {', '.join(unknown)}; known are {', '.join(PACKAGES)}")
+
+
+def _engine_of(item: pytest.Item) -> str | None:
+    names = set(getattr(item, "fixturenames", ()))
+    callspec = getattr(item, "callspec", None)
+    if callspec is not None:
+        names |= {value for value in callspec.params.values() if isinstance(value, str)}
+    return next((engine for name, engine in ENGINES.items() if name in names), None)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the engines that were named, and find or install the servers of the others before the first test."""
+    kept = [item for item in items if _engine_of(item) not in SKIPPED]
+    dropped = [item for item in items if _engine_of(item) in SKIPPED]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = kept
+    if config.option.collectonly:
+        return
+    try:
+        for engine in sorted({engine for item in kept if (engine := _engine_of(item))}):
+            programs(engine)
+    except MissingServer as missing:
+        pytest.exit(str(missing), returncode=3)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what was left out."""
+    if SKIPPED:
+        terminalreporter.write_line(f"LEFT OUT by GATEWAY_TEST_SKIP: {', '.join(sorted(SKIPPED))}", yellow=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer | PostgresqlContainer]:
+    """A server that no test stops."""
+    make = PostgresqlContainer if has_engine() else partial(PostgresqlServer, tmp_path_factory.mktemp("postgresql"))
+    server = make()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
+    """A server that a test may stop, kill and freeze."""
+    server = PostgresqlServer(tmp_path_factory.mktemp("own-postgresql"))
+    server.start()
+    yield server
+    server.stop()

@@ -1,0 +1,93 @@
+"""The databases that this room's tests run on."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from gateway.config.models import AnySource, SqliteSettings
+from tests.servers.postgresql import PostgresqlServer
+
+
+class SettingsMaker(Protocol):
+    def __call__(self, **overrides: Any) -> AnySource: ...
+
+
+@dataclass(frozen=True)
+class Database:
+    """One database of the contract suite: its settings, and its words for the same things."""
+
+    name: str
+    settings: SettingsMaker
+    endless: str
+    series: str
+    typed: str
+    breaks: str
+
+
+@contextmanager
+def running_postgresql(*options: str) -> Iterator[PostgresqlServer]:
+    """A started server in a folder that another account may enter, unlike pytest's."""
+    with tempfile.TemporaryDirectory(prefix="gateway-postgresql-", ignore_cleanup_errors=True) as folder:
+        server = PostgresqlServer(Path(folder), options)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+def sqlite_settings(path: Path, **overrides: Any) -> SqliteSettings:
+    return SqliteSettings.model_validate({"engine": "sqlite", "path": path} | overrides, strict=False)
+
+
+def make_sqlite(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.executescript(
+            "create table item (id integer primary key, label text not null unique);"
+            "insert into item values (1, 'one'), (2, 'two'), (3, 'three');"
+        )
+    db.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+    """Every engine in turn, with the same table `item (id, label)` of three rows."""
+    if request.param == "sqlite":
+        path = tmp_path / "contract.db"
+        make_sqlite(path)
+
+        def settings(**overrides: Any) -> AnySource:
+            return sqlite_settings(path, **overrides)
+
+        numbers = "with recursive n(i) as (select 1 union all select i + 1 from n{}) select {} from n"
+        return Database(
+            "sqlite",
+            settings,
+            endless=numbers.format("", "count(*) as n"),
+            series=numbers.format(" limit :n", "i"),
+            typed="select id, label from item where id = :id",
+            breaks="select abs(-9223372036854775808 + 0 * :n) as n",
+        )
+    server: PostgresqlServer = request.getfixturevalue("postgresql")
+    admin = await server.admin()
+    await admin.execute(
+        "drop table if exists item; create table item (id integer primary key, label text not null unique);"
+        "insert into item values (1, 'one'), (2, 'two'), (3, 'three')"
+    )
+    await admin.close()
+    return Database(
+        "postgresql",
+        server.settings,
+        endless="select count(*) as n from generate_series(1, 1000000000000) a",
+        series="select i from generate_series(1, :n) i",
+        typed="select id, label from item where id = :id",
+        breaks="select 1 / (0 * :n::int) as n",
+    )

@@ -1,0 +1,77 @@
+"""The same servers from images, where a container engine answers.
+
+The shared servers may come from there; tests that freeze or kill a server's
+processes use local programs in any case.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from functools import cache
+from typing import Any
+
+import asyncpg
+
+from gateway.config.models import PostgresqlSettings
+
+POSTGRESQL_IMAGE = "postgres:17-alpine"
+
+
+@cache
+def has_engine() -> bool:
+    """Whether a container engine answers."""
+    if not (os.environ.get("DOCKER_HOST") or os.path.exists("/var/run/docker.sock")):  # noqa: PTH110 - a socket
+        return False
+    import docker
+
+    try:
+        return bool(docker.from_env(timeout=3).ping())
+    except docker.errors.DockerException:
+        return False
+
+
+class PostgresqlContainer:
+    """PostgreSQL from its image, with the same surface as the local server's."""
+
+    user = "postgres"
+    password = "postgres-password"
+    database = "postgres"
+
+    def __init__(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from testcontainers.postgres import PostgresContainer
+
+            self._container = PostgresContainer(
+                POSTGRESQL_IMAGE, username=self.user, password=self.password, dbname=self.database, driver=None
+            )
+
+    def start(self) -> None:
+        """Pull if needed, start, and wait until it takes connections."""
+        self._container.start()
+        self.host = str(self._container.get_container_host_ip())
+        self.port = int(self._container.get_exposed_port(5432))
+
+    def stop(self) -> None:
+        """Stop and remove."""
+        self._container.stop()
+
+    def settings(self, **overrides: Any) -> PostgresqlSettings:
+        """A source's settings."""
+        values: dict[str, Any] = {
+            "engine": "postgresql",
+            "host": self.host,
+            "port": self.port,
+            "database": self.database,
+            "user": self.user,
+            "password": self.password,
+            "tls": {"mode": "disable"},
+        }
+        return PostgresqlSettings.model_validate(values | overrides, strict=False)
+
+    async def admin(self) -> Any:
+        """A connection of the tests' own."""
+        return await asyncpg.connect(
+            host=self.host, port=self.port, user=self.user, password=self.password, database=self.database, ssl=False
+        )

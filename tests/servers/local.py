@@ -1,0 +1,56 @@
+"""What private local servers share: a free port, an ordinary user, a folder that this user may enter."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+HOST = "127.0.0.1"
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.create_server((HOST, 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def own(folder: Path) -> Path:
+    """Make a folder that the server's user owns; servers refuse to run as root."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        account = pwd.getpwnam("nobody")
+        os.chown(folder, account.pw_uid, account.pw_gid)
+        for parent in folder.parents:
+            # pytest closes its folders to others; the server must be able to walk through them.
+            if len(parent.parts) > 2 and parent.stat().st_uid == 0 and parent.stat().st_mode & 0o055 != 0o055:
+                parent.chmod(parent.stat().st_mode | 0o055)
+    return folder
+
+
+def as_user() -> dict[str, Any]:
+    """Arguments for `subprocess` that give up root."""
+    return {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+def run(command: list[object], folder: Path) -> None:
+    """Run one program of a server to its end, as an ordinary user."""
+    words = [str(word) for word in command]
+    # A file, not a pipe: a server that a program leaves behind would hold a pipe open.
+    with (folder / "output").open("w+b") as output:
+        result = subprocess.run(
+            words,
+            cwd=folder,
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+            check=False,
+            timeout=90,
+            **as_user(),
+        )
+        output.seek(0)
+        assert result.returncode == 0, f"{words}: {output.read().decode(errors='replace')[-4000:]}"
