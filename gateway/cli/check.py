@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from gateway.auth import verifier
 from gateway.config.loader import Configuration, load
 from gateway.config.problems import ConfigError, Problem
 from gateway.database.engine import Engine, Statement

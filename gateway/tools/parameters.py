@@ -132,7 +132,8 @@ def _without_rules(published: dict[str, Any]) -> dict[str, Any]:
 
 def _is_endless(checker: Draft202012Validator, properties: Mapping[str, Any]) -> bool:
     """Whether judging some value follows references for ever."""
-    values: list[dict[str, Any]] = [{}, *({name: value} for name in properties for value in (None, 0, "", [], {}))]
+    samples: tuple[Any, ...] = (None, 0, "", [], {})
+    values: list[dict[str, Any]] = [{}, *({name: sample} for name in properties for sample in samples)]
     try:
         for value in values:
             next(checker.iter_errors(value), None)
