@@ -10,12 +10,19 @@ import pytest
 from hypothesis import settings
 
 from tests.servers.containers import PostgresqlContainer, has_engine
+from tests.servers.mariadb import MariadbServer
 from tests.servers.postgresql import PostgresqlServer
 from tests.servers.programs import PACKAGES, MissingServer, programs
 
 SKIPPED = frozenset(filter(None, os.environ.get("GATEWAY_TEST_SKIP", "").split(",")))
 # Which engine a test needs is told by the fixtures it uses.
-ENGINES = {"postgresql": "postgresql", "own_postgresql": "postgresql"}
+ENGINES = {
+    "postgresql": "postgresql",
+    "own_postgresql": "postgresql",
+    "mysql": "mysql",
+    "mariadb": "mysql",
+    "own_mariadb": "mysql",
+}
 
 settings.register_profile("gateway", max_examples=int(os.environ.get("GATEWAY_TEST_ROUNDS", "50")), deadline=None)
 settings.load_profile("gateway")
@@ -71,6 +78,24 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlS
 def own_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
     """A server that a test may stop, kill and freeze."""
     server = PostgresqlServer(tmp_path_factory.mktemp("own-postgresql"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariadbServer]:
+    """A server that no test stops."""
+    server = MariadbServer(tmp_path_factory.mktemp("mariadb"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariadbServer]:
+    """A server that a test may stop, kill and freeze."""
+    server = MariadbServer(tmp_path_factory.mktemp("own-mariadb"))
     server.start()
     yield server
     server.stop()

@@ -206,7 +206,7 @@ class MysqlSettings(SourceSettings):
     """Database name."""
     user: Text
     """Account; give it SELECT only, and require TLS of it."""
-    password: SecretStr | None = None
+    password: Secret | None = None
     """Password, as a reference: ${file:/run/secrets/...} or ${env:...}."""
     tls: TlsSettings = TlsSettings()
     """Transport security."""

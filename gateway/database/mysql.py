@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
@@ -12,12 +11,14 @@ from pymysql.err import MySQLError
 
 from gateway.config.models import MysqlSettings
 from gateway.context import Report
-from gateway.database import mysql_errors
+from gateway.database import mysql_errors as errors
+from gateway.database import tls
 from gateway.database.engine import Column, Statement, Table
 from gateway.database.failures import failure
+from gateway.database.mysql_binding import bind
+from gateway.database.mysql_leftovers import leaves_nothing
 from gateway.database.mysql_types import column_of
 from gateway.database.mysql_wire import Execution, Link, Prepared
-from gateway.database.tls import client_context
 from gateway.errors import Code, ToolError
 
 T = TypeVar("T")
@@ -26,21 +27,11 @@ _PROGRESS_EVERY: Final = 1000
 _DRAIN: Final = 1000
 """Rows beyond the limit that are read to the end; for more, the query is killed instead."""
 _KILL_LIMIT: Final = 2.0
+"""Seconds until a connection whose query cannot be killed is dropped."""
+_KILL_WAIT: Final = 0.25
+"""Seconds of those that the caller waits too; a kill takes a millisecond."""
 _SERVER_MARGIN: Final = 1.0
 """Seconds by which the server's own limit is later than ours: the second fence."""
-_CALLED: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_$]*)\s*\(")
-_HARMLESS: Final = frozenset(
-    ["abs", "all", "and", "any", "as", "asc", "avg", "between", "bigint", "binary", "case", "cast", "ceil", "ceiling", "char", "char_length", "coalesce", "concat", "concat_ws", "convert", "count", "cume_dist", "curdate", "current_date", "current_time", "current_timestamp", "date", "date_add", "date_format", "date_sub", "datediff", "datetime", "day", "dayofmonth", "dayofweek", "decimal", "dense_rank", "desc", "distinct", "else", "exists", "exp", "extract", "first_value", "floor", "format", "from", "from_unixtime", "greatest", "group_concat", "having", "hex", "hour", "if", "ifnull", "in", "instr", "int", "interval", "isnull", "join", "json_array", "json_arrayagg", "json_contains", "json_extract", "json_length", "json_object", "json_objectagg", "json_unquote", "json_value", "lag", "last_value", "lcase", "lead", "least", "left", "length", "like", "ln", "locate", "log", "lower", "lpad", "ltrim", "max", "mid", "min", "minute", "mod", "month", "monthname", "not", "now", "nth_value", "ntile", "nullif", "on", "or", "order", "over", "partition", "percent_rank", "pow", "power", "quarter", "rand", "rank", "recursive", "regexp", "repeat", "replace", "reverse", "right", "round", "row_number", "rpad", "rtrim", "second", "select", "sign", "signed", "sqrt", "stddev", "substr", "substring", "sum", "then", "time", "timestampdiff", "trim", "truncate", "ucase", "unhex", "union", "unsigned", "upper", "using", "utc_timestamp", "values", "varchar", "variance", "week", "weekday", "when", "where", "with", "year"]
-)
-"""Names before a parenthesis that leave nothing in a session: built-in functions, types and keywords."""
-
-
-def leaves_nothing(text: str) -> bool:
-    """Whether a statement provably leaves no session state: no variables, locks or functions that we do not know."""
-    lowered = text.lower()
-    if "@" in text or not lowered.lstrip("( \t\r\n").startswith(("select", "with", "values", "show")):
-        return False
-    return "into" not in lowered and all(name in _HARMLESS for name in _CALLED.findall(lowered))
 
 
 class MysqlEngine:
@@ -70,6 +61,9 @@ class MysqlEngine:
         try:
             await link.open()
             await connection.prepare_session()
+        except MySQLError as error:
+            connection.abort()
+            raise errors.login(error) from error
         except BaseException:
             connection.abort()
             raise
@@ -78,7 +72,7 @@ class MysqlEngine:
     def _link(self) -> Link:
         settings = self._settings
         if not self._is_context_made:
-            self._context = client_context(settings.tls, settings.host)
+            self._context = tls.context_of(settings.tls, settings.host)
             self._is_context_made = True
         password = settings.password.get_secret_value() if settings.password else ""
         is_socket = settings.host.startswith("/")
@@ -96,7 +90,9 @@ class MysqlEngine:
 
     def translate(self, error: BaseException) -> ToolError:
         """Name an exception of aiomysql, of TLS or of the socket."""
-        return mysql_errors.translate(error)
+        if isinstance(error, tls.TlsUnusable):
+            return failure(Code.SOURCE_UNAVAILABLE, error.message)
+        return errors.translate(error)
 
 
 class MysqlConnection:
@@ -158,38 +154,67 @@ class MysqlConnection:
         return await self._stoppable(self._run(statement, values, max_rows, report))
 
     async def _run(self, statement: Statement, values: Sequence[Any], max_rows: int, report: Report) -> Table:
+        parameters = bind(statement, values)
         prepared, _ = await self._prepare(statement)
         if not statement.writes:
             self.needs_reset = self.needs_reset or not leaves_nothing(statement.text)
-            return await self._fetch(await self._link.execute(prepared, values), max_rows, report)
+            return await self._fetch(await self._link.execute(prepared, parameters), max_rows, report)
         self.needs_reset = True
         await self._link.command("start transaction")
-        table = await self._fetch(await self._link.execute(prepared, values), max_rows, report)
-        self.is_committing = True
-        await self._link.command("commit")
-        self.is_committing = False
-        return Table(table.columns, table.rows, table.is_truncated, table.affected or 0)
+        execution = await self._link.execute(prepared, parameters)
+        table = await self._fetch(execution, max_rows, report, is_whole=True)
+        await self._commit()
+        return table
 
-    async def _fetch(self, execution: Execution, max_rows: int, report: Report) -> Table:
+    async def _commit(self) -> None:
+        self.is_committing = True
+        try:
+            await self._link.command("commit")
+        except MySQLError as error:
+            self.is_committing = self.is_closed or errors.is_lost(error)  # else the server has answered: undone
+            raise
+        self.is_committing = False
+
+    async def _fetch(self, execution: Execution, max_rows: int, report: Report, *, is_whole: bool = False) -> Table:
         """At most `max_rows` rows and one to know; what is beyond is drained, or killed when it is much."""
         columns = tuple(column_of(field) for field in execution.fields)
         rows: list[list[Any]] = []
-        beyond = 0
+        count = 0
+        trouble: ToolError | None = None
+        is_killed = False
         try:
-            while (row := await execution.next_row()) is not None:
-                if len(rows) < max_rows:
+            while True:
+                try:
+                    row = await execution.next_row()
+                except ToolError as error:  # a value that cannot be shown; the rows after it must be read all the same
+                    row, trouble = [], trouble or error
+                if row is None:
+                    break
+                count += 1
+                if count <= max_rows:
                     rows.append(row)
-                    if len(rows) % _PROGRESS_EVERY == 0:
-                        report(f"{len(rows)} rows read")
-                    continue
-                beyond += 1
-                if beyond == _DRAIN:
-                    await self._kill()
+                    if count % _PROGRESS_EVERY == 0:
+                        report(f"{count} rows read")
+                elif count == max_rows + _DRAIN and not is_whole:
+                    is_killed = True
+                    await self._kill_rest()
         except MySQLError as error:
-            if beyond < _DRAIN or not mysql_errors.is_stopped(error):
+            if not is_killed or not (self.is_closed or errors.is_stopped(error)):
                 raise
-        report(f"{len(rows)} rows read")
-        return Table(columns, rows, beyond > 0, execution.affected if not columns else None)
+        if trouble is not None:
+            raise trouble
+        affected = (count if columns else execution.affected) if is_whole else None
+        return Table(columns, rows, count > max_rows, affected)
+
+    async def _kill_rest(self) -> None:
+        """End a query of which enough was read; where that fails the connection ends with it."""
+        # The kill may come after the last row, and would then hit what runs next.
+        self.needs_reset = True
+        try:
+            async with asyncio.timeout(_KILL_LIMIT):
+                await self._kill()
+        except (TimeoutError, MySQLError, OSError):
+            self.abort()
 
     async def _stoppable(self, work: Coroutine[Any, Any, T]) -> T:
         """Run work on the wire in a task of its own: cancelled itself, it would close the socket, not end the query."""
@@ -199,7 +224,7 @@ class MysqlConnection:
         except asyncio.CancelledError:
             if not running.done():
                 self._stopping = asyncio.ensure_future(self._stop(running))
-                await asyncio.shield(self._stopping)
+                await asyncio.wait({self._stopping}, timeout=_KILL_WAIT)
             raise
 
     async def _stop(self, running: asyncio.Future[Any]) -> None:
@@ -209,10 +234,10 @@ class MysqlConnection:
                 await self._kill()
                 await asyncio.wait({running})
         except (TimeoutError, MySQLError, OSError):
-            self.abort()
-        if not running.done():
+            self._link.drop()
+        finally:
             running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+            await asyncio.gather(running, return_exceptions=True)
 
     async def _kill(self) -> None:
         """KILL QUERY from a side connection; one millisecond, and this connection stays usable."""
@@ -221,7 +246,7 @@ class MysqlConnection:
             await side.open()
             await side.command(f"kill query {self._link.thread_id()}")
         finally:
-            side.close()
+            side.drop()
 
     async def ping(self) -> None:
         """COM_PING."""
@@ -229,8 +254,9 @@ class MysqlConnection:
 
     async def reset(self) -> None:
         """COM_RESET_CONNECTION, and the session set up again."""
-        if self._running is not None and not self._running.done():
-            await asyncio.gather(self._running, return_exceptions=True)
+        if self._stopping is not None:
+            await asyncio.wait({self._stopping})
+            self._stopping = None
         await self._link.reset()
         self._prepared.clear()
         await self.prepare_session()
@@ -242,4 +268,6 @@ class MysqlConnection:
 
     def abort(self) -> None:
         """Drop the socket."""
-        self._link.close()
+        if self._stopping is not None:
+            self._stopping.cancel()
+        self._link.drop()

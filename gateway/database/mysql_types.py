@@ -1,22 +1,24 @@
-"""MySQL's and MariaDB's types: exact values from the binary protocol, and parameters into it."""
+"""MySQL's and MariaDB's types: exact values from the binary protocol."""
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
+import orjson
 from pymysql.constants import FIELD_TYPE, FLAG
-from pymysql.protocol import FieldDescriptorPacket, MysqlPacket
 
 from gateway.database.engine import Column, Json, Kind
+from gateway.database.failures import failure
+from gateway.database.mysql_fields import Field, Packet
+from gateway.errors import Code
+
+Decoder = Callable[[Packet], Any]
 
 _BINARY: Final = 63
 """The character set of bytes that are not text."""
-_MAX_SIGNED: Final = 2**63
-_MAX_UNSIGNED: Final = 2**64
 _INTEGERS: Final = {
     FIELD_TYPE.TINY: ("<b", "<B"),
     FIELD_TYPE.SHORT: ("<h", "<H"),
@@ -25,7 +27,7 @@ _INTEGERS: Final = {
     FIELD_TYPE.INT24: ("<i", "<I"),
     FIELD_TYPE.LONGLONG: ("<q", "<Q"),
 }
-_NAMES: Final = {value: name.lower() for name, value in vars(FIELD_TYPE).items() if isinstance(value, int)}
+_BLOBS: Final = (FIELD_TYPE.TINY_BLOB, FIELD_TYPE.BLOB, FIELD_TYPE.MEDIUM_BLOB, FIELD_TYPE.LONG_BLOB)
 _KINDS: Final = {
     **dict.fromkeys((*_INTEGERS, FIELD_TYPE.BIT), Kind.INTEGER),
     **dict.fromkeys((FIELD_TYPE.DECIMAL, FIELD_TYPE.NEWDECIMAL), Kind.DECIMAL),
@@ -36,20 +38,58 @@ _KINDS: Final = {
     FIELD_TYPE.JSON: Kind.JSON,
     FIELD_TYPE.NULL: Kind.ANY,
 }
-_TEXT_NAMES: Final = {"tiny_blob": "tinytext", "blob": "text", "medium_blob": "mediumtext", "long_blob": "longtext"}
+_BY_NAME: Final = {"uuid": Kind.UUID, "json": Kind.JSON}
+_NAMES: Final = {
+    FIELD_TYPE.TINY: "tinyint",
+    FIELD_TYPE.SHORT: "smallint",
+    FIELD_TYPE.INT24: "mediumint",
+    FIELD_TYPE.LONG: "int",
+    FIELD_TYPE.LONGLONG: "bigint",
+    FIELD_TYPE.YEAR: "year",
+    FIELD_TYPE.BIT: "bit",
+    FIELD_TYPE.DECIMAL: "decimal",
+    FIELD_TYPE.NEWDECIMAL: "decimal",
+    FIELD_TYPE.FLOAT: "float",
+    FIELD_TYPE.DOUBLE: "double",
+    FIELD_TYPE.DATE: "date",
+    FIELD_TYPE.NEWDATE: "date",
+    FIELD_TYPE.DATETIME: "datetime",
+    FIELD_TYPE.TIMESTAMP: "timestamp",
+    FIELD_TYPE.TIME: "time",
+    FIELD_TYPE.JSON: "json",
+    FIELD_TYPE.NULL: "null",
+}
+_LENGTHS: Final = ((255, "tiny"), (65535, ""), (16777215, "medium"))
 
 
-def column_of(field: FieldDescriptorPacket) -> Column:
+def column_of(field: Field) -> Column:
     """The column that a field describes."""
     kind = _KINDS.get(field.type_code)
-    name = _NAMES.get(field.type_code, "")
-    if kind is None:
-        kind = Kind.BYTES if field.charsetnr == _BINARY else Kind.TEXT
-        name = _TEXT_NAMES.get(name, name) if kind is Kind.TEXT else name
-    return Column(field.name, kind, name)
+    if kind is not None:
+        name = _NAMES[field.type_code]
+        is_unsigned = field.type_code in _INTEGERS and field.flags & FLAG.UNSIGNED and name != "year"
+        return Column(field.name, kind, f"{name} unsigned" if is_unsigned else name)
+    own = field.extended_format or field.extended_type
+    if own in _BY_NAME:
+        return Column(field.name, _BY_NAME[own], own)
+    kind = Kind.BYTES if field.charsetnr == _BINARY else Kind.TEXT
+    return Column(field.name, kind, own or _string_name(field, is_text=kind is Kind.TEXT))
 
 
-def decoder_of(field: FieldDescriptorPacket) -> Callable[[MysqlPacket], Any]:
+def _string_name(field: Field, *, is_text: bool) -> str:
+    if field.type_code == FIELD_TYPE.GEOMETRY:
+        return "geometry"
+    if field.flags & (FLAG.ENUM | FLAG.SET):
+        return "enum" if field.flags & FLAG.ENUM else "set"
+    if field.type_code in _BLOBS:
+        prefix = next((prefix for most, prefix in _LENGTHS if field.length <= most), "long")
+        return prefix + ("text" if is_text else "blob")
+    if field.type_code == FIELD_TYPE.STRING:
+        return "char" if is_text else "binary"
+    return "varchar" if is_text else "varbinary"
+
+
+def decoder_of(field: Field) -> Decoder:
     """What reads one value of a column from a row of the binary protocol."""
     code = field.type_code
     if code in _INTEGERS:
@@ -73,18 +113,34 @@ def decoder_of(field: FieldDescriptorPacket) -> Callable[[MysqlPacket], Any]:
         return lambda packet: int.from_bytes(packet.read_length_coded_string(), "big")
     if code == FIELD_TYPE.JSON:
         return lambda packet: Json(packet.read_length_coded_string().decode("utf-8"))
+    if field.extended_format == "json":
+        return lambda packet: _checked(packet.read_length_coded_string().decode("utf-8"), field.name)
+    if code == FIELD_TYPE.GEOMETRY:
+        # Stored as the SRID in four bytes, then WKB (reference manual, "Internal Geometry Storage Format").
+        return lambda packet: bytes(packet.read_length_coded_string())[4:]
     if field.charsetnr == _BINARY:
         return lambda packet: bytes(packet.read_length_coded_string())
     return lambda packet: packet.read_length_coded_string().decode("utf-8")
 
 
-def _fixed(layout: str) -> Callable[[MysqlPacket], Any]:
+def _checked(text: str, name: str) -> Json:
+    """MariaDB's JSON is text with a check that a session can switch off."""
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise failure(
+            Code.UNREPRESENTABLE, f"column {name} holds text that is no JSON", hint=f"The column is {name}."
+        ) from error
+    return Json(text)
+
+
+def _fixed(layout: str) -> Decoder:
     size = struct.calcsize(layout)
     unpack = struct.Struct(layout).unpack
     return lambda packet: unpack(packet.read(size))[0]
 
 
-def _single(packet: MysqlPacket) -> float:
+def _single(packet: Packet) -> float:
     """A FLOAT as the shortest decimal that is the same single-precision number: 0.1 stays 0.1."""
     raw = packet.read(4)
     value: float = struct.unpack("<f", raw)[0]
@@ -99,7 +155,7 @@ def _fraction(micros: int, decimals: int) -> str:
     return f".{micros:06d}"[: decimals + 1] if 0 < decimals <= 6 else (f".{micros:06d}" if micros else "")
 
 
-def _moment(packet: MysqlPacket, *, is_date: bool = False, decimals: int = 0, zone: str = "") -> str:
+def _moment(packet: Packet, *, is_date: bool = False, decimals: int = 0, zone: str = "") -> str:
     """A date or date and time in ISO 8601; zero dates as the database writes them."""
     size = packet.read_uint8()
     raw = packet.read(size).ljust(11, b"\0")
@@ -110,57 +166,10 @@ def _moment(packet: MysqlPacket, *, is_date: bool = False, decimals: int = 0, zo
     return f"{date}T{hour:02d}:{minute:02d}:{second:02d}{_fraction(micros, decimals)}{zone}"
 
 
-def _duration(packet: MysqlPacket, decimals: int) -> str:
+def _duration(packet: Packet, decimals: int) -> str:
     """A TIME, which is a span of up to 838 hours, as the database writes it."""
     size = packet.read_uint8()
     raw = packet.read(size).ljust(12, b"\0")
     is_negative, days, hours, minutes, seconds, micros = struct.unpack("<BIBBBI", raw)
     sign = "-" if is_negative else ""
     return f"{sign}{days * 24 + hours:02d}:{minutes:02d}:{seconds:02d}{_fraction(micros, decimals)}"
-
-
-def _lenenc(data: bytes) -> bytes:
-    size = len(data)
-    if size < 251:
-        return bytes([size]) + data
-    if size < 1 << 16:
-        return b"\xfc" + struct.pack("<H", size) + data
-    if size < 1 << 24:
-        return b"\xfd" + struct.pack("<I", size)[:3] + data
-    return b"\xfe" + struct.pack("<Q", size) + data
-
-
-def encode_parameter(value: Any) -> tuple[bytes, bytes]:
-    """A parameter's type (two bytes) and value for COM_STMT_EXECUTE."""
-    match value:
-        case None:
-            return bytes([FIELD_TYPE.NULL, 0]), b""
-        case bool():
-            return bytes([FIELD_TYPE.TINY, 0]), bytes([value])
-        case int() if -_MAX_SIGNED <= value < _MAX_SIGNED:
-            return bytes([FIELD_TYPE.LONGLONG, 0]), struct.pack("<q", value)
-        case int() if 0 <= value < _MAX_UNSIGNED:
-            return bytes([FIELD_TYPE.LONGLONG, 0x80]), struct.pack("<Q", value)
-        case int() | Decimal():
-            return bytes([FIELD_TYPE.NEWDECIMAL, 0]), _lenenc(f"{value:f}".encode("ascii"))
-        case float():
-            return bytes([FIELD_TYPE.DOUBLE, 0]), struct.pack("<d", value)
-        case bytes():
-            return bytes([FIELD_TYPE.BLOB, 0]), _lenenc(value)
-        case str():
-            return bytes([FIELD_TYPE.VAR_STRING, 0]), _lenenc(value.encode("utf-8"))
-        case _:
-            return bytes([FIELD_TYPE.VAR_STRING, 0]), _lenenc(_json(value).encode("utf-8"))
-
-
-def _json(value: Any) -> str:
-    """JSON with every digit of its numbers."""
-    match value:
-        case dict():
-            return "{" + ",".join(f"{json.dumps(key)}:{_json(item)}" for key, item in value.items()) + "}"
-        case list():
-            return "[" + ",".join(map(_json, value)) + "]"
-        case Decimal():
-            return str(value)
-        case _:
-            return json.dumps(value)
