@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -83,19 +86,27 @@ def own_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgre
     server.stop()
 
 
+@contextmanager
+def running_mariadb(*options: str) -> Iterator[MariadbServer]:
+    """A started server, outside of pytest's folders: every other run of pytest closes those to the server's user."""
+    with tempfile.TemporaryDirectory(prefix="gateway-mariadb-", ignore_cleanup_errors=True) as folder:
+        server = MariadbServer(Path(folder), options)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
 @pytest.fixture(scope="session")
-def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariadbServer]:
+def mariadb() -> Iterator[MariadbServer]:
     """A server that no test stops."""
-    server = MariadbServer(tmp_path_factory.mktemp("mariadb"))
-    server.start()
-    yield server
-    server.stop()
+    with running_mariadb() as server:
+        yield server
 
 
 @pytest.fixture
-def own_mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariadbServer]:
+def own_mariadb() -> Iterator[MariadbServer]:
     """A server that a test may stop, kill and freeze."""
-    server = MariadbServer(tmp_path_factory.mktemp("own-mariadb"))
-    server.start()
-    yield server
-    server.stop()
+    with running_mariadb() as server:
+        yield server

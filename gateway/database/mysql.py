@@ -24,7 +24,7 @@ from gateway.errors import Code, ToolError
 T = TypeVar("T")
 
 _PROGRESS_EVERY: Final = 1000
-_DRAIN: Final = 1000
+_DRAIN: Final = 200
 """Rows beyond the limit that are read to the end; for more, the query is killed instead."""
 _KILL_LIMIT: Final = 2.0
 """Seconds until a connection whose query cannot be killed is dropped."""
@@ -106,13 +106,17 @@ class MysqlConnection:
         self._is_reading = settings.access == "read-only"
         self._running: asyncio.Future[Any] | None = None
         self._stopping: asyncio.Future[None] | None = None
+        self._is_leaving = False
         self.needs_reset = False
         self.is_committing = False
 
     @property
     def is_closed(self) -> bool:
-        """Whether the connection is known to be gone."""
-        return self._link.is_closed
+        """Whether the connection is known to be gone; what is left of its socket goes too."""
+        if self._link.is_closed:
+            self._link.drop()
+            return True
+        return False
 
     async def prepare_session(self) -> None:
         """The settings that every run relies on."""
@@ -163,6 +167,8 @@ class MysqlConnection:
         await self._link.command("start transaction")
         execution = await self._link.execute(prepared, parameters)
         table = await self._fetch(execution, max_rows, report, is_whole=True)
+        if self._is_leaving:
+            raise asyncio.CancelledError  # the kill came after the last row; nobody waits for a commit
         await self._commit()
         return table
 
@@ -181,40 +187,37 @@ class MysqlConnection:
         rows: list[list[Any]] = []
         count = 0
         trouble: ToolError | None = None
-        is_killed = False
-        try:
-            while True:
-                try:
-                    row = await execution.next_row()
-                except ToolError as error:  # a value that cannot be shown; the rows after it must be read all the same
-                    row, trouble = [], trouble or error
-                if row is None:
-                    break
-                count += 1
-                if count <= max_rows:
-                    rows.append(row)
-                    if count % _PROGRESS_EVERY == 0:
-                        report(f"{count} rows read")
-                elif count == max_rows + _DRAIN and not is_whole:
-                    is_killed = True
-                    await self._kill_rest()
-        except MySQLError as error:
-            if not is_killed or not (self.is_closed or errors.is_stopped(error)):
-                raise
+        while True:
+            try:
+                row = await execution.next_row()
+            except ToolError as error:  # a value that cannot be shown; the rows after it must be read all the same
+                row, trouble = [], trouble or error
+            if row is None:
+                break
+            if self._is_leaving or (count == max_rows + _DRAIN and not is_whole):
+                await self._skip_rest()
+                break
+            count += 1
+            if count <= max_rows:
+                rows.append(row)
+                if count % _PROGRESS_EVERY == 0:
+                    report(f"{count} rows read")
         if trouble is not None:
             raise trouble
         affected = (count if columns else execution.affected) if is_whole else None
         return Table(columns, rows, count > max_rows, affected)
 
-    async def _kill_rest(self) -> None:
+    async def _skip_rest(self) -> None:
         """End a query of which enough was read; where that fails the connection ends with it."""
         # The kill may come after the last row, and would then hit what runs next.
         self.needs_reset = True
         try:
             async with asyncio.timeout(_KILL_LIMIT):
-                await self._kill()
+                if not self._is_leaving:
+                    await self._kill()
+                await self._link.skip_rows()
         except (TimeoutError, MySQLError, OSError):
-            self.abort()
+            self._link.drop()
 
     async def _stoppable(self, work: Coroutine[Any, Any, T]) -> T:
         """Run work on the wire in a task of its own: cancelled itself, it would close the socket, not end the query."""
@@ -223,6 +226,7 @@ class MysqlConnection:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
             if not running.done():
+                self._is_leaving = True
                 self._stopping = asyncio.ensure_future(self._stop(running))
                 await asyncio.wait({self._stopping}, timeout=_KILL_WAIT)
             raise
@@ -257,7 +261,9 @@ class MysqlConnection:
         if self._stopping is not None:
             await asyncio.wait({self._stopping})
             self._stopping = None
+            self._is_leaving = False
         await self._link.reset()
+        await self._link.select_db(self._settings.database)  # the one thing that it leaves as it is
         self._prepared.clear()
         await self.prepare_session()
         self.needs_reset = self.is_committing = False

@@ -82,7 +82,8 @@ def _string_name(field: Field, *, is_text: bool) -> str:
     if field.flags & (FLAG.ENUM | FLAG.SET):
         return "enum" if field.flags & FLAG.ENUM else "set"
     if field.type_code in _BLOBS:
-        prefix = next((prefix for most, prefix in _LENGTHS if field.length <= most), "long")
+        length = field.length // 4 if is_text else field.length  # told in bytes of utf8mb4 for the declared length
+        prefix = next((prefix for most, prefix in _LENGTHS if length <= most), "long")
         return prefix + ("text" if is_text else "blob")
     if field.type_code == FIELD_TYPE.STRING:
         return "char" if is_text else "binary"
@@ -144,7 +145,7 @@ def _single(packet: Packet) -> float:
     """A FLOAT as the shortest decimal that is the same single-precision number: 0.1 stays 0.1."""
     raw = packet.read(4)
     value: float = struct.unpack("<f", raw)[0]
-    for digits in range(6, 9):
+    for digits in range(1, 9):
         short = float(f"{value:.{digits}g}")
         if abs(short) <= 3.4028235e38 and struct.pack("<f", short) == raw:
             return short

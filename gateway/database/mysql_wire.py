@@ -31,6 +31,12 @@ _MORE_RESULTS: Final = 0x0008
 _GREETING: Final = struct.Struct("<I5x23x")
 _EXTENDED_METADATA: Final = struct.pack("<I", 1 << 3)
 """MARIADB_CLIENT_EXTENDED_METADATA, in the last bytes of the greeting (MariaDB, "Handshake Response Packet")."""
+_CHUNK: Final = 1 << 16
+_ERROR: Final = 0xFF
+_EOF: Final = 0xFE
+_EOF_SIZE: Final = 4 + 9
+CR_LOST: Final = 2013
+"""The client error number for a connection that ended during a query."""
 CR_SSL: Final = 2026
 """The client error number for a failed or refused TLS handshake."""
 CR_PLUGIN: Final = 2059
@@ -158,6 +164,29 @@ class Link(Connection):  # type: ignore[misc]
         count = len(decoders)
         nulls = int.from_bytes(packet.read((count + 9) // 8), "little") >> 2
         return [None if nulls >> index & 1 else decode(packet) for index, decode in enumerate(decoders)]
+
+    async def skip_rows(self) -> None:
+        """Read a result to its end without looking at the rows, of which megabytes may be on their way.
+
+        Raises:
+            OperationalError: the end was not the last thing that the server sent.
+        """
+        data = b""
+        while True:
+            chunk = await self._reader.read(_CHUNK)
+            data += chunk
+            position = 0
+            while len(data) >= (end := position + 4 + int.from_bytes(data[position : position + 3], "little")) > 4:
+                mark = data[position + 4]
+                if mark == _ERROR or (mark == _EOF and end - position < _EOF_SIZE):
+                    if end < len(data) or (mark == _EOF and data[end - 2] & _MORE_RESULTS):
+                        raise OperationalError(CR_LOST, "more follows than the rows that were skipped")
+                    self._next_seq_id = (data[position + 3] + 1) % 256
+                    return
+                position = end
+            data = data[position:]
+            if not chunk:
+                raise OperationalError(CR_LOST, "the connection ended within a result")
 
     async def _drain(self) -> None:
         """Read what a procedure sends beyond its first result: further results and a last status."""

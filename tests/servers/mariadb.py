@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -81,6 +82,9 @@ class MariadbServer:
             time.sleep(0.05)
 
     def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:  # the driver would leave a refused socket open
+            if probe.connect_ex(self.socket):
+                return False
         try:
             self._connect().close()
         except pymysql.err.OperationalError:
@@ -93,6 +97,7 @@ class MariadbServer:
             self._process.send_signal(signal.SIGTERM if mode == "fast" else signal.SIGKILL)
             self._process.wait(30)
             self._process = None
+            Path(self.socket).unlink(missing_ok=True)
 
     @property
     def pid(self) -> int:
