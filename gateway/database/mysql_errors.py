@@ -15,6 +15,7 @@ from pymysql.err import InterfaceError, InternalError, MySQLError
 
 from gateway.database import tls
 from gateway.database.failures import failure
+from gateway.database.mysql_wire import CR_SSL
 from gateway.errors import Code, ToolError
 
 _NUMBERS: Final = {
@@ -109,6 +110,8 @@ def translate(error: BaseException) -> ToolError:
             detail = f"{detail}: {cause}"
         cause = cause.__cause__
     if isinstance(error, MySQLError):
+        if error.args and error.args[0] == CR_SSL:
+            return failure(Code.SOURCE_UNAVAILABLE, tls.NOT_OFFERED)
         code = _code(error)
         return failure(code, detail, is_sent=code not in _UNSENT)
     if isinstance(error, OSError | EOFError):

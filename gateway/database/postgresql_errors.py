@@ -99,6 +99,8 @@ def translate(error: BaseException) -> ToolError:
         return failure(Code.CONNECTION_LOST, detail, is_sent=True)
     if isinstance(error, TimeoutError):
         return failure(Code.CONNECT_TIMEOUT, detail)
+    if isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error):  # the driver gives it no code
+        return failure(Code.SOURCE_UNAVAILABLE, tls.NOT_OFFERED)
     if isinstance(error, OSError):
         return failure(Code.SOURCE_UNAVAILABLE, detail)
     return failure(Code.INTERNAL, detail, is_sent=True)
