@@ -63,7 +63,7 @@ class MysqlEngine:
             await connection.prepare_session()
         except MySQLError as error:
             connection.abort()
-            raise errors.login(error) from error
+            raise errors.login(error, has_certificate=self._settings.tls.certificate is not None) from error
         except BaseException:
             connection.abort()
             raise

@@ -89,11 +89,15 @@ def _code(error: MySQLError) -> Code:
     return Code.CONNECTION_LOST if isinstance(error, InterfaceError | InternalError) else Code.LOGIN_FAILED
 
 
-def login(error: MySQLError) -> ToolError:
+def login(error: MySQLError, *, has_certificate: bool) -> ToolError:
     """Name what went wrong while a connection was opened: a database out of reach is a refused login."""
     named = translate(error)
     if named.code in _AT_LOGIN:
         return failure(Code.LOGIN_FAILED, named.detail)
+    if named.code is Code.CONNECTION_LOST:
+        # With TLS 1.3 a server refuses a client's certificate after the handshake, and its reason may be lost.
+        hint = "; perhaps the server does not trust tls.certificate" if has_certificate else ""
+        return failure(Code.SOURCE_UNAVAILABLE, f"{named.detail} (during login{hint})")
     return named
 
 

@@ -86,6 +86,8 @@ def translate(error: BaseException) -> ToolError:
     """Name whatever asyncpg or the network raised."""
     if isinstance(error, ToolError):
         return error
+    if isinstance(error.__cause__, ssl.SSLError):  # TLS 1.3: the server refuses our certificate after the handshake
+        return failure(Code.SOURCE_UNAVAILABLE, tls.explain(error.__cause__))
     if isinstance(error, asyncpg.PostgresError):
         return _from_server(error)
     detail = f"{type(error).__name__}: {error}"

