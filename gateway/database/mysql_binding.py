@@ -31,14 +31,18 @@ def bind(statement: Statement, values: Sequence[Any]) -> bytes:
     if not values:
         return b""
     nulls = sum(1 << index for index, value in enumerate(values) if value is None)
-    encoded = [_encode_named(name, value) for name, value in zip(statement.parameters, values, strict=True)]
+    encoded = [
+        _encode_named(name, kind, value)
+        for name, kind, value in zip(statement.parameters, statement.types, values, strict=True)
+    ]
     bitmap = nulls.to_bytes((len(values) + 7) // 8, "little")
     return bitmap + b"\x01" + b"".join(kind for kind, _ in encoded) + b"".join(data for _, data in encoded)
 
 
-def _encode_named(name: str, value: Any) -> tuple[bytes, bytes]:
+def _encode_named(name: str, kind: str, value: Any) -> tuple[bytes, bytes]:
     try:
-        return encode(value)
+        # JSON's 10.0 is an integer to JSON Schema; LIMIT and the like take nothing else.
+        return encode(int(_digits(value)) if kind == "integer" and isinstance(value, Decimal) else value)
     except (TypeError, ValueError) as error:
         reason = "is not valid Unicode" if isinstance(error, UnicodeError) else str(error)
         raise failure(Code.INVALID_VALUE, f"parameter {name}: {reason}", hint=f"{name} {reason}.") from error
@@ -86,7 +90,8 @@ def _digits(value: Decimal) -> str:
     if scale > _MOST_SCALE or whole + scale > _MOST_DIGITS:
         raise ValueError(f"must have at most {_MOST_DIGITS} digits, {_MOST_SCALE} of them after the point")
     text = f"{value:f}" if value else "0"
-    return text.rstrip("0").rstrip(".") if "." in text and int(exponent) < -_MOST_SCALE else text
+    is_whole = "." in text and not scale
+    return text.partition(".")[0] if is_whole else text[: len(text) - max(0, -int(exponent) - _MOST_SCALE)]
 
 
 def _sized(data: bytes) -> bytes:
