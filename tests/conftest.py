@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from tests.servers.containers import PostgresqlContainer, has_engine, running_container
+from tests.servers.mariadb import MariadbServer, running_mariadb
 from tests.servers.pgbouncer import PgbouncerServer, running_pgbouncer
 from tests.servers.postgresql import PostgresqlServer, running_postgresql
 from tests.servers.programs import PACKAGES, MissingServer, programs
@@ -20,6 +21,9 @@ ENGINES = {
     "own_postgresql": "postgresql",
     "pgbouncer": "postgresql+pgbouncer",
     "postgresql+pgbouncer": "postgresql+pgbouncer",
+    "mysql": "mysql",
+    "mariadb": "mysql",
+    "own_mariadb": "mysql",
 }
 
 settings.register_profile("gateway", max_examples=int(os.environ.get("GATEWAY_TEST_ROUNDS", "50")), deadline=None)
@@ -80,4 +84,18 @@ def pgbouncer(postgresql: PostgresqlServer) -> Iterator[PgbouncerServer]:
 def own_postgresql() -> Iterator[PostgresqlServer]:
     """A server that a test may stop, kill and freeze."""
     with running_postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariadbServer]:
+    """A server that no test stops."""
+    with running_mariadb() as server:
+        yield server
+
+
+@pytest.fixture
+def own_mariadb() -> Iterator[MariadbServer]:
+    """A server that a test may stop, kill and freeze."""
+    with running_mariadb() as server:
         yield server

@@ -21,9 +21,9 @@ from gateway.database.care import Member, PoolStats
 from gateway.database.engine import Connection, Engine
 from gateway.database.failures import failure
 from gateway.database.opener import Opener
-from gateway.database.waiters import Waiters, fail
+from gateway.database.waiters import Waiters, delayed, fail
 from gateway.errors import Code, ToolError
-from gateway.resilience.breaker import Breaker, State
+from gateway.resilience.breaker import State
 from gateway.resilience.retry import Patience
 
 
@@ -59,17 +59,13 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._mending = 0
         self._opener = Opener(engine, connect_timeout, self._spawn, self._opened, self._balance, on_breaker)
+        self.breaker = self._opener.breaker
         self._lost_at = float("-inf")
         self._keeper: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
         self._is_closed = False
         self.is_up = False
         self.trouble: ToolError | None = None
-
-    @property
-    def breaker(self) -> Breaker:
-        """Whether opening connections makes sense now."""
-        return self._opener.breaker
 
     @property
     def stats(self) -> PoolStats:
@@ -83,11 +79,7 @@ class Pool:
 
     @asynccontextmanager
     async def lease(self, call: Call, patience: Patience | None = None) -> AsyncIterator[Member]:
-        """Lend one connection until the block ends.
-
-        Args:
-            call: who asks, and until when.
-            patience: the waiting that is left; `acquire_timeout` when absent.
+        """Lend one connection until the block ends, after at most the patience given, else `acquire_timeout`.
 
         Raises:
             ToolError: POOL_EXHAUSTED, POOL_TIMEOUT, CONNECT_TIMEOUT, or why the source is down.
@@ -162,7 +154,7 @@ class Pool:
     def _refuse_if_hopeless(self) -> None:
         """Answer at once when waiting cannot help."""
         if self.trouble is not None and not self._members and self.breaker.state is not State.CLOSED:
-            raise self._as_told(self.trouble)
+            raise delayed(self.trouble, self.breaker.wait)
         coming = self._settings.max - len(self._members) + len(self._idle) + self._mending
         if len(self._waiters) - coming >= self._settings.max_waiting:
             raise failure(
@@ -281,20 +273,16 @@ class Pool:
             self._on_up()
 
     def _failed(self, trouble: ToolError) -> None:
+        self.trouble = trouble
         if not self._members:
-            self.trouble = trouble
+            told = delayed(trouble, self.breaker.wait)
             if self._opener.opening:
-                self._waiters.fail_first(self._as_told(trouble))
+                self._waiters.fail_first(told)
             else:
-                self._waiters.fail_all(self._as_told(trouble))
+                self._waiters.fail_all(told)
                 self.is_up = False
                 self._on_down(trouble)
         self._balance()
-
-    def _as_told(self, trouble: ToolError) -> ToolError:
-        """The trouble as a caller is told now, with the time to retry."""
-        wait = max(self.breaker.wait, 0.1)
-        return ToolError(trouble.code, trouble.message, detail=trouble.detail, retry_after=wait)
 
     def _keep(self) -> None:
         """Retire what is dead, too old, or idle beyond the minimum."""

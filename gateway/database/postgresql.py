@@ -166,7 +166,10 @@ class PostgresqlConnection:
             ToolError: STATEMENT_INVALID when a parameter's JSON type cannot be bound.
         """
         self._prepared.pop(statement.name, None)
-        return (await self._prepare(statement)).columns
+        columns = (await self._prepare(statement)).columns
+        # asyncpg prepares without a Sync, and until the next one the server holds the tables' locks.
+        await self.ping()
+        return columns
 
     async def run(self, statement: Statement, values: Sequence[Any], max_rows: int, report: Report) -> Table:
         """Run in a transaction of its own; once more when the schema changed under a prepared statement."""

@@ -25,6 +25,7 @@ log = logging.getLogger("gateway.database")
 
 ENGINES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
+        "mysql": ("gateway.database.mysql", "MysqlEngine"),
         "postgresql": ("gateway.database.postgresql", "PostgresqlEngine"),
         "postgresql+pgbouncer": ("gateway.database.postgresql_pgbouncer", "PgbouncerEngine"),
         "sqlite": ("gateway.database.sqlite", "SqliteEngine"),

@@ -56,6 +56,11 @@ class Waiters:
             fail(self._queue.popleft(), error)
 
 
+def delayed(error: ToolError, wait: float) -> ToolError:
+    """The same failure, to be tried again after so many seconds."""
+    return ToolError(error.code, error.message, detail=error.detail, retry_after=max(wait, 0.1))
+
+
 def fail(waiter: Waiter, error: ToolError) -> None:
     """End one caller's waiting with an exception of its own: a shared one would collect tracebacks."""
     if not waiter.done():

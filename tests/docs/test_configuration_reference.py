@@ -31,6 +31,7 @@ SECTIONS: Final[Mapping[str, type[models.Settings]]] = {
     "`sources.NAME` with `engine: postgresql`": models.PostgresqlSettings,
     "`sources.NAME.hosts`, each": models.HostSettings,
     "`sources.NAME.token`": models.TokenSettings,
+    "`sources.NAME` with `engine: mysql`": models.MysqlSettings,
     "`sources.NAME` with `engine: sqlite`": models.SqliteSettings,
     "`sources.NAME.pool`": models.PoolSettings,
     "`sources.NAME.tls`": models.TlsSettings,
