@@ -19,7 +19,8 @@ class Opener:
         engine: how to open them.
         limit: seconds that opening one may take.
         spawn: runs an attempt in the background.
-        on_end: told the connection or the failure of each attempt.
+        on_open: given each new connection.
+        on_fail: told why there is none.
         again: told that a refused attempt may be asked for again.
         on_breaker: told each new state of the breaker.
     """
@@ -29,14 +30,16 @@ class Opener:
         engine: Engine,
         limit: float,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
-        on_end: Callable[[Connection | ToolError], None],
+        on_open: Callable[[Connection], None],
+        on_fail: Callable[[ToolError], None],
         again: Callable[[], None],
         on_breaker: Callable[[State], None],
     ) -> None:
         self._engine = engine
         self._limit = limit
         self._spawn = spawn
-        self._on_end = on_end
+        self._on_open = on_open
+        self._on_fail = on_fail
         self._again = again
         self._timer: asyncio.TimerHandle | None = None
         self.breaker = Breaker(asyncio.get_running_loop().time, on_change=on_breaker)
@@ -64,15 +67,16 @@ class Opener:
 
     async def _open(self) -> None:
         try:
-            opened: Connection | ToolError = await care.open_connection(self._engine, self._limit)
+            connection = await care.open_connection(self._engine, self._limit)
         except ToolError as trouble:
-            opened = trouble
+            self.opening -= 1
             self.breaker.failed(is_transient=trouble.is_retryable)
+            self._on_fail(trouble)
         except asyncio.CancelledError:
+            self.opening -= 1
             self.breaker.abandoned()
             raise
         else:
-            self.breaker.succeeded()
-        finally:
             self.opening -= 1
-        self._on_end(opened)
+            self.breaker.succeeded()
+            self._on_open(connection)

@@ -58,7 +58,9 @@ class Pool:
         self._waiters = Waiters()
         self._tasks: set[asyncio.Task[None]] = set()
         self._mending = 0
-        self._opener = Opener(engine, connect_timeout, self._spawn, self._opened, self._balance, on_breaker)
+        self._opener = Opener(
+            engine, connect_timeout, self._spawn, self._opened, self._failed, self._balance, on_breaker
+        )
         self.breaker = self._opener.breaker
         self._lost_at = float("-inf")
         self._keeper: asyncio.TimerHandle | None = None
@@ -255,12 +257,8 @@ class Pool:
     def _size(self) -> int:
         return len(self._members) + self._opener.opening
 
-    def _opened(self, opened: Connection | ToolError) -> None:
-        """Hand a new connection over, or tell those who wait why there is none."""
-        if isinstance(opened, ToolError):
-            self._failed(opened)
-            return
-        member = Member(opened, asyncio.get_running_loop().time(), self._settings.max_lifetime)
+    def _opened(self, connection: Connection) -> None:
+        member = Member(connection, asyncio.get_running_loop().time(), self._settings.max_lifetime)
         self._members.add(member)
         if self._is_closed:
             self._retire(member)

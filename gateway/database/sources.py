@@ -107,7 +107,7 @@ class Source:
             return ""
         if self._pool.trouble is None:
             return "not reached yet"
-        return f"{self._pool.trouble.code}: {self._pool.trouble.detail} (breaker {self.breaker})"
+        return f"{self._pool.trouble.code}: {self._pool.trouble.detail}"
 
     @property
     def breaker(self) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 from aiohttp import web
 
+from gateway.database.sources import Source
 from gateway.server.snapshot import Snapshot
 
 
@@ -32,16 +33,22 @@ class Health:
 
     async def ready_in_detail(self, _: web.Request) -> web.Response:
         """The same with each source's trouble in the operators' words, for the admin listener only."""
-        return self._report(lambda trouble: trouble or "up")
+        return self._report(lambda trouble: trouble or "up", lambda source: {"breaker": source.breaker})
 
-    def _report(self, words: Callable[[str], str]) -> web.Response:
+    def _report(
+        self, words: Callable[[str], str], more: Callable[[Source], Mapping[str, str]] = lambda _: {}
+    ) -> web.Response:
         snapshot = self._current()
         is_ready = snapshot.is_ready and not self.is_stopping
         body: dict[str, Any] = {
             "status": "ready" if is_ready else "stopping" if self.is_stopping else "unready",
             "issuers": snapshot.verifier.status(),
             "sources": {
-                name: {"status": words("" if source.is_up else source.trouble or "down"), "required": source.required}
+                name: {
+                    "status": words("" if source.is_up else source.trouble or "down"),
+                    "required": source.required,
+                    **more(source),
+                }
                 for name, source in snapshot.sources.items()
             },
         }

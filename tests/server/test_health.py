@@ -35,6 +35,7 @@ async def test_a_source_that_is_not_required_never_makes_the_process_unready(tmp
         # Only the operators' listener says why.
         _, detailed = await _ready(world.http, world.gateway.admin_url)
         assert detailed["sources"]["dead"]["status"] not in ("down", "up")
+        assert {name: each["breaker"] for name, each in detailed["sources"].items()}["shop"] == "closed"
 
 
 async def test_a_required_source_that_is_down_makes_it_unready_and_its_tools_say_so(tmp_path: Path) -> None:
