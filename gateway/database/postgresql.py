@@ -17,6 +17,7 @@ from gateway.database import postgresql_types as types
 from gateway.database import tls
 from gateway.database.engine import Column, Statement, Table
 from gateway.database.failures import failure
+from gateway.database.postgresql_traces import Traces
 from gateway.errors import Code, ToolError
 
 _BATCH: Final = 500
@@ -114,6 +115,9 @@ class PostgresqlConnection:
         self._raw = raw
         self._prepared: dict[str, _Prepared] = {}
         self._numbers = itertools.count(1)
+        self._traces = Traces()
+        self._last = ""
+        self._is_clean = False
         self.needs_reset = False
         self.is_committing = False
 
@@ -138,6 +142,7 @@ class PostgresqlConnection:
         except (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError):
             await self._raw.execute("rollback")  # the server refused the old plan before it ran any of it
             self._prepared.clear()
+            self._traces.forget()
             await self._raw.reload_schema_state()
             return await self._run(statement, values, max_rows, report)
 
@@ -146,10 +151,17 @@ class PostgresqlConnection:
         await self._raw.execute("select 1")
 
     async def reset(self) -> None:
-        """End the transaction; undo settings, locks, cursors, channels, temporary objects."""
+        """End the transaction; undo settings, locks, cursors, channels, temporary objects.
+
+        After a read that leaves nothing, ending the transaction is all.
+        """
+        is_clean, self._is_clean = self._is_clean, False
         if self._raw.is_in_transaction():
             await self._raw.execute("rollback")
-        await self._raw.execute(_RESET)
+        if not is_clean:
+            await self._raw.execute(_RESET)
+            if self._last:
+                await self._traces.ask(self._raw, self._last)
         self.needs_reset = False
 
     async def close(self) -> None:
@@ -187,7 +199,7 @@ class PostgresqlConnection:
     async def _run(self, statement: Statement, values: Sequence[Any], max_rows: int, report: Report) -> Table:
         prepared = await self._prepare(statement)
         bound = binding.bind(statement, prepared.binders, values)
-        self.needs_reset = True
+        self.needs_reset, self._is_clean, self._last = True, False, ""
         await self._raw.execute("begin read write" if statement.writes else "begin read only")
         try:
             if statement.writes:
@@ -195,6 +207,7 @@ class PostgresqlConnection:
             records, _ = await self._fetch(prepared, bound, max_rows, report, is_whole=False)
         except asyncpg.NoActiveSQLTransactionError as error:
             raise failure(Code.STATEMENT_INVALID, "the statement ends its own transaction") from error
+        self._is_clean, self._last = self._traces.is_traceless(prepared.text), prepared.text
         return Table(prepared.columns, prepared.rows(records[:max_rows]), len(records) > max_rows)
 
     async def _write(self, prepared: _Prepared, bound: Sequence[Any], max_rows: int, report: Report) -> Table:
