@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import partial
 
 import pytest
 from hypothesis import settings
 
-from tests.servers.containers import PostgresqlContainer, has_engine
-from tests.servers.postgresql import PostgresqlServer
+from tests.servers.containers import PostgresqlContainer, has_engine, running_container
+from tests.servers.postgresql import PostgresqlServer, running_postgresql
 from tests.servers.programs import PACKAGES, MissingServer, programs
 
 SKIPPED = frozenset(filter(None, os.environ.get("GATEWAY_TEST_SKIP", "").split(",")))
@@ -58,19 +57,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer | PostgresqlContainer]:
+def postgresql() -> Iterator[PostgresqlServer | PostgresqlContainer]:
     """A server that no test stops."""
-    make = PostgresqlContainer if has_engine() else partial(PostgresqlServer, tmp_path_factory.mktemp("postgresql"))
-    server = make()
-    server.start()
-    yield server
-    server.stop()
+    with running_container() if has_engine() else running_postgresql() as server:
+        yield server
 
 
 @pytest.fixture
-def own_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
+def own_postgresql() -> Iterator[PostgresqlServer]:
     """A server that a test may stop, kill and freeze."""
-    server = PostgresqlServer(tmp_path_factory.mktemp("own-postgresql"))
-    server.start()
-    yield server
-    server.stop()
+    with running_postgresql() as server:
+        yield server

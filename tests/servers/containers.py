@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -75,3 +77,14 @@ class PostgresqlContainer:
         return await asyncpg.connect(
             host=self.host, port=self.port, user=self.user, password=self.password, database=self.database, ssl=False
         )
+
+
+@contextmanager
+def running_container() -> Iterator[PostgresqlContainer]:
+    """A started container, removed at the end."""
+    server = PostgresqlContainer()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()

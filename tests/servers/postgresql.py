@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +89,15 @@ class PostgresqlServer:
         return await asyncpg.connect(
             host=self.host, port=self.port, user=self.user, password=self.password, database=self.database, ssl=False
         )
+
+
+@contextmanager
+def running_postgresql(*options: str) -> Iterator[PostgresqlServer]:
+    """A started server in a folder that another account may enter, unlike pytest's."""
+    with tempfile.TemporaryDirectory(prefix="gateway-postgresql-", ignore_cleanup_errors=True) as folder:
+        server = PostgresqlServer(Path(folder), options)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()

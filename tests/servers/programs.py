@@ -34,6 +34,7 @@ PACKAGES: Final = {
     for package in (
         Package("postgresql", ("initdb", "pg_ctl", "pgbench"), ("usr/lib/postgresql/*/bin",), "postgresql"),
         Package("mysql", ("mariadbd", "mariadb-install-db"), ("usr/sbin",), "mariadb-server"),
+        Package("curl", ("curl",), (), "curl"),
         Package("pgbouncer", ("pgbouncer",), ("usr/sbin",), "pgbouncer"),
     )
 }
