@@ -7,10 +7,10 @@ that satisfies these protocols and one line in the registry (`sources.ENGINES`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from gateway.context import Report
 from gateway.errors import ToolError
@@ -147,6 +147,20 @@ class Connection(Protocol):
 
     def abort(self) -> None:
         """Drop the connection at once, without waiting for the peer."""
+
+
+@runtime_checkable
+class Identifiable(Protocol):
+    """A connection that can tell the database who calls."""
+
+    def identify(self, values: Mapping[str, str]) -> None:
+        """Put these settings into the session for the next run and only for it; no I/O.
+
+        They are visible to that run's statement, gone when it ends, and replaced by the next call of this.
+
+        Args:
+            values: the settings' names, which are plain identifiers joined by dots, and their values.
+        """
 
 
 class Engine(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ _RESET: Final = (
     " select pg_advisory_unlock_all(); discard temp; discard sequences"
 )
 """What DISCARD ALL does, except that prepared statements stay."""
+_IDENTIFY: Final = "select set_config(name, value, true) from unnest($1::text[], $2::text[]) as told(name, value)"
 _CHANGING: Final = ("insert", "update", "delete", "merge")
 
 
@@ -119,6 +120,8 @@ class PostgresqlConnection:
         self._traces = Traces()
         self._last = ""
         self._is_clean = False
+        self._identity: Mapping[str, str] = {}
+        self._identify: Any = None
         self.needs_reset = False
         self.is_committing = False
 
@@ -135,6 +138,10 @@ class PostgresqlConnection:
         """
         self._prepared.pop(statement.name, None)
         return (await self._prepare(statement)).columns
+
+    def identify(self, values: Mapping[str, str]) -> None:
+        """Settings for the next run, local to its transaction."""
+        self._identity = values
 
     async def run(self, statement: Statement, values: Sequence[Any], max_rows: int, report: Report) -> Table:
         """Run in a transaction of its own; once more when the schema changed under a prepared statement."""
@@ -156,7 +163,7 @@ class PostgresqlConnection:
 
         After a read that leaves nothing, ending the transaction is all.
         """
-        is_clean, self._is_clean = self._is_clean, False
+        is_clean, self._is_clean, self._identity = self._is_clean, False, {}
         if self._raw.is_in_transaction():
             await self._raw.execute("rollback")
         if not is_clean:
@@ -210,6 +217,8 @@ class PostgresqlConnection:
         bound = binding.bind(statement, prepared.binders, values)
         self.needs_reset, self._is_clean, self._last = True, False, ""
         await self._raw.execute("begin read write" if statement.writes else "begin read only")
+        if self._identity:
+            await self._tell()
         try:
             if statement.writes:
                 return await self._write(prepared, bound, max_rows, report)
@@ -218,6 +227,12 @@ class PostgresqlConnection:
             raise failure(Code.STATEMENT_INVALID, "the statement ends its own transaction") from error
         self._is_clean, self._last = self._traces.is_traceless(prepared.text), prepared.text
         return Table(prepared.columns, prepared.rows(records[:max_rows]), len(records) > max_rows)
+
+    async def _tell(self) -> None:
+        """Set every setting in one round trip, until the transaction ends."""
+        if self._identify is None:
+            self._identify = await self._raw.prepare(_IDENTIFY, name=f"gateway_{next(self._numbers)}")
+        await self._identify.fetch(list(self._identity), list(self._identity.values()))
 
     async def _write(self, prepared: _Prepared, bound: Sequence[Any], max_rows: int, report: Report) -> Table:
         if prepared.columns:

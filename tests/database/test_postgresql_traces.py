@@ -9,9 +9,8 @@ import pytest
 
 from gateway.database.postgresql_traces import Traces
 from gateway.database.sources import Source
-from tests.database.conftest import running_postgresql
 from tests.database.support import reached, run, statement, until
-from tests.servers.postgresql import PostgresqlServer
+from tests.servers.postgresql import PostgresqlServer, running_postgresql
 
 SCHEMA = """
 drop schema if exists traces cascade;
