@@ -137,7 +137,10 @@ class PostgresqlConnection:
             ToolError: STATEMENT_INVALID when a parameter's JSON type cannot be bound.
         """
         self._prepared.pop(statement.name, None)
-        return (await self._prepare(statement)).columns
+        columns = (await self._prepare(statement)).columns
+        # asyncpg prepares without a Sync, and until the next one the server holds the tables' locks.
+        await self.ping()
+        return columns
 
     def identify(self, values: Mapping[str, str]) -> None:
         """Settings for the next run, local to its transaction."""
