@@ -237,6 +237,15 @@ class ToolSettings(Settings):
     """A tool that is not enabled does not exist for callers."""
 
 
+class DeploymentSettings(Settings):
+    """How many processes share the databases; `gateway check` counts their connections."""
+
+    max_replicas: Annotated[int, Field(ge=1)] = 1
+    """Most replicas that run at once."""
+    surge: Annotated[int, Field(ge=0)] = 1
+    """Replicas more during a rolling update."""
+
+
 class GatewaySettings(Settings):
     """The whole configuration."""
 
@@ -248,6 +257,8 @@ class GatewaySettings(Settings):
     """Authentication."""
     limits: LimitSettings = LimitSettings()
     """Rate limits."""
+    deployment: DeploymentSettings = DeploymentSettings()
+    """The replicas."""
     sources: Annotated[Mapping[Name, AnySource], AfterValidator(MappingProxyType)] = Field(
         default_factory=lambda: MappingProxyType({})
     )

@@ -163,6 +163,31 @@ class Identifiable(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What an account may do on its server; the texts are for the operator, "" where it may not.
+
+    Attributes:
+        can_write: what lets it change data.
+        bypasses_row_security: what lifts row-level security for it.
+        owns_tables: which tables it owns.
+        connection_limit: connections that the server admits for it; None where it has no such limit.
+    """
+
+    can_write: str = ""
+    bypasses_row_security: str = ""
+    owns_tables: str = ""
+    connection_limit: int | None = None
+
+
+@runtime_checkable
+class Auditable(Protocol):
+    """A connection that can tell what its account may do."""
+
+    async def audit(self) -> Audit:
+        """Ask the server; changes nothing there. Raises the driver's own exceptions."""
+
+
 class Engine(Protocol):
     """How to reach one database with one account."""
 

@@ -11,11 +11,11 @@ import asyncpg
 
 from gateway.config.models import PostgresqlSettings
 from gateway.context import Report
+from gateway.database import postgresql_audit, tls
 from gateway.database import postgresql_binding as binding
 from gateway.database import postgresql_errors as errors
 from gateway.database import postgresql_types as types
-from gateway.database import tls
-from gateway.database.engine import Column, Statement, Table
+from gateway.database.engine import Audit, Column, Statement, Table
 from gateway.database.failures import failure
 from gateway.database.postgresql_traces import Traces
 from gateway.errors import Code, ToolError
@@ -181,6 +181,10 @@ class PostgresqlConnection:
             await self._raw.execute(_RESET)
         if self._last:
             await self._traces.ask(self._raw, self._last)
+
+    async def audit(self) -> Audit:
+        """What the account may do here."""
+        return await postgresql_audit.audit(self._raw)
 
     async def close(self) -> None:
         """Say goodbye and close the socket."""
