@@ -81,7 +81,8 @@ async def world(own_postgresql: PostgresqlServer, tmp_path: Path) -> AsyncIterat
 async def _sleepers(server: PostgresqlServer) -> list[int]:
     admin = await server.admin()
     rows = await admin.fetch(
-        "select pid from pg_stat_activity where pid <> pg_backend_pid() and state = 'active' and query like '%pg_sleep($1)%'"
+        "select pid from pg_stat_activity"
+        " where pid <> pg_backend_pid() and state = 'active' and query like '%pg_sleep($1)%'"
     )
     await admin.close()
     return [row["pid"] for row in rows]

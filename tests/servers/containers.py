@@ -55,7 +55,7 @@ class PostgresqlContainer:
         self.host = str(self._container.get_container_host_ip())
         self.port = int(self._container.get_exposed_port(5432))
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Stop and remove."""
         self._container.stop()
 
@@ -87,4 +87,4 @@ def running_container() -> Iterator[PostgresqlContainer]:
     try:
         yield server
     finally:
-        server.stop()
+        server.close()
