@@ -157,8 +157,10 @@ class _Reader:
         return tuple(self._word(at) for at in range(index, index + count))
 
     def _is_clause(self, index: int, word: str) -> bool:
-        """Whether a reserved word stands for itself: not a column `t.into`, not a label `as into`."""
-        is_name = self._is(index - 1, TokenType.DOT) or self._word(index - 1) == "AS"
+        """Whether a reserved word stands for itself: no column `t.into`, no label `as into`, no placeholder `:into`."""
+        before = self._tokens[index - 1]
+        is_placeholder = before.token_type is TokenType.COLON and before.end + 1 == self._tokens[index].start
+        is_name = is_placeholder or before.token_type is TokenType.DOT or self._word(index - 1) == "AS"
         return self._word(index) == word and not is_name
 
     def _inside(self, index: int) -> int:

@@ -29,6 +29,7 @@ EVERYWHERE = [
     "select 1 /* into t */ from t",
     "select (select count(*) from t) as n",
     "select a from t where a in (with b as (select 1 as x) select x from b)",
+    "select :into, :for update_of, :update from t where a = :for",
     "explain select 1",
     "explain delete from t",
 ]
