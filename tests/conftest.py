@@ -9,12 +9,19 @@ import pytest
 from hypothesis import settings
 
 from tests.servers.containers import PostgresqlContainer, has_engine, running_container
+from tests.servers.mariadb import MariadbServer, running_mariadb
 from tests.servers.postgresql import PostgresqlServer, running_postgresql
 from tests.servers.programs import PACKAGES, MissingServer, programs
 
 SKIPPED = frozenset(filter(None, os.environ.get("GATEWAY_TEST_SKIP", "").split(",")))
 # Which engine a test needs is told by the fixtures it uses.
-ENGINES = {"postgresql": "postgresql", "own_postgresql": "postgresql"}
+ENGINES = {
+    "postgresql": "postgresql",
+    "own_postgresql": "postgresql",
+    "mysql": "mysql",
+    "mariadb": "mysql",
+    "own_mariadb": "mysql",
+}
 
 settings.register_profile("gateway", max_examples=int(os.environ.get("GATEWAY_TEST_ROUNDS", "50")), deadline=None)
 settings.load_profile("gateway")
@@ -67,4 +74,18 @@ def postgresql() -> Iterator[PostgresqlServer | PostgresqlContainer]:
 def own_postgresql() -> Iterator[PostgresqlServer]:
     """A server that a test may stop, kill and freeze."""
     with running_postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariadbServer]:
+    """A server that no test stops."""
+    with running_mariadb() as server:
+        yield server
+
+
+@pytest.fixture
+def own_mariadb() -> Iterator[MariadbServer]:
+    """A server that a test may stop, kill and freeze."""
+    with running_mariadb() as server:
         yield server

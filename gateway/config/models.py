@@ -198,6 +198,25 @@ class PostgresqlSettings(SourceSettings):
     """Transport security."""
 
 
+class MysqlSettings(SourceSettings):
+    """A MySQL or MariaDB database."""
+
+    engine: Literal["mysql"]
+    """The engine; MariaDB is one of them."""
+    host: Text
+    """Host name, address, or the path of a Unix socket."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 3306
+    """TCP port."""
+    database: Text
+    """Database name."""
+    user: Text
+    """Account; give it SELECT only, and require TLS of it."""
+    password: Secret | None = None
+    """Password, as a reference: ${file:/run/secrets/...} or ${env:...}."""
+    tls: TlsSettings = TlsSettings()
+    """Transport security."""
+
+
 class SqliteSettings(SourceSettings):
     """A SQLite file."""
 
@@ -207,7 +226,7 @@ class SqliteSettings(SourceSettings):
     """The database file; it must exist."""
 
 
-AnySource = Annotated[PostgresqlSettings | SqliteSettings, Field(discriminator="engine")]
+AnySource = Annotated[PostgresqlSettings | MysqlSettings | SqliteSettings, Field(discriminator="engine")]
 
 
 class ToolSettings(Settings):

@@ -86,6 +86,8 @@ def translate(error: BaseException) -> ToolError:
     """Name whatever asyncpg or the network raised."""
     if isinstance(error, ToolError):
         return error
+    if isinstance(error.__cause__, ssl.SSLError):  # TLS 1.3: the server refuses our certificate after the handshake
+        return failure(Code.SOURCE_UNAVAILABLE, tls.explain(error.__cause__))
     if isinstance(error, asyncpg.PostgresError):
         return _from_server(error)
     detail = f"{type(error).__name__}: {error}"
@@ -99,6 +101,8 @@ def translate(error: BaseException) -> ToolError:
         return failure(Code.CONNECTION_LOST, detail, is_sent=True)  # also while the server's goodbye is read
     if isinstance(error, TimeoutError):
         return failure(Code.CONNECT_TIMEOUT, detail)
+    if isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error):  # the driver gives it no code
+        return failure(Code.SOURCE_UNAVAILABLE, tls.NOT_OFFERED)
     if isinstance(error, OSError):
         return failure(Code.SOURCE_UNAVAILABLE, detail)
     return failure(Code.INTERNAL, detail, is_sent=True)

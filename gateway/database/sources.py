@@ -24,6 +24,7 @@ log = logging.getLogger("gateway.database")
 
 ENGINES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
+        "mysql": ("gateway.database.mysql", "MysqlEngine"),
         "postgresql": ("gateway.database.postgresql", "PostgresqlEngine"),
         "sqlite": ("gateway.database.sqlite", "SqliteEngine"),
     }

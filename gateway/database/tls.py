@@ -76,8 +76,39 @@ def context_of(settings: TlsSettings, host: str) -> ssl.SSLContext | None:
     return context
 
 
+_VERIFY: Final = {
+    9: "it is not valid yet",
+    10: "it has expired",
+    18: "it is self-signed and not the one in tls.ca",
+    19: "it is not signed by an authority in tls.ca, or in the system's store where tls.ca is not set",
+    20: "it is not signed by an authority in tls.ca, or in the system's store where tls.ca is not set",
+    21: "it is not signed by an authority in tls.ca, or in the system's store where tls.ca is not set",
+    23: "it has been revoked",
+    62: "it is for another name than the host; correct the host, or set tls.server_name",
+    64: "it is for another address than the host; correct the host, or set tls.server_name",
+}
+"""OpenSSL's X509_V_ERR numbers (x509_vfy.h)."""
+_REASONS: Final = {
+    "TLSV1_ALERT_PROTOCOL_VERSION": "the server speaks no TLS as new as tls.min_version asks for",
+    "UNSUPPORTED_PROTOCOL": "the server speaks no TLS as new as tls.min_version asks for",
+    "WRONG_VERSION_NUMBER": "the server does not answer in TLS",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "the server shares no cipher, or asks for tls.certificate",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the server asks for a client certificate: set tls.certificate and tls.key",
+    "TLSV1_ALERT_UNKNOWN_CA": "the server does not trust the authority that signed tls.certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the server refuses tls.certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the server says that tls.certificate has expired",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the server refuses tls.certificate",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "the server refuses the kind of tls.certificate",
+}
+"""OpenSSL's words for a handshake that failed."""
+NOT_OFFERED: Final = "TLS: the server offers none; set it up there, or say tls.mode: disable on a network you trust"
+
+
 def explain(error: ssl.SSLError) -> str:
     """Why a handshake failed, in the operator's words."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the server's certificate is refused: {error.verify_message}"
-    return f"the TLS handshake failed: {error.reason or error}"
+        reason = _VERIFY.get(error.verify_code, "it does not verify")
+        return f"TLS: the server's certificate is refused: {reason} ({error.verify_message})"
+    # An error that Python itself made up has no reason.
+    reason = getattr(error, "reason", None) or str(error)
+    return f"TLS: the handshake failed: {_REASONS.get(reason, reason)} ({reason})"

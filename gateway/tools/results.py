@@ -181,7 +181,7 @@ def _kind_schema(kind: Kind, numbers: Numbers) -> dict[str, Any]:
 
 _TEMPORAL: Final = {
     Kind.DATE: "ISO 8601 date",
-    Kind.TIME: "ISO 8601 time",
+    Kind.TIME: "ISO 8601 time, or a span of hours in that form",
     Kind.DATETIME: "ISO 8601 date and time, with an offset only where the database keeps one",
     Kind.INTERVAL: "ISO 8601 duration",
 }

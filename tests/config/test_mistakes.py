@@ -101,11 +101,11 @@ MISTAKES = {
     ),
     "no engine": (
         "sources:\n  shop: {path: a}",
-        "2: sources.shop.engine: missing; expected one of postgresql, sqlite",
+        "2: sources.shop.engine: missing; expected one of mysql, postgresql, sqlite",
     ),
     "engine of another version": (
-        "sources:\n  shop:\n    engine: mysql",
-        '3: sources.shop.engine: expected an engine of this version, postgresql or sqlite, got text "mysql"',
+        "sources:\n  shop:\n    engine: oracle",
+        '3: sources.shop.engine: expected an engine of this version, mysql or postgresql or sqlite, got text "oracle"',
     ),
     "bad name": (
         "sources:\n  1shop: {engine: sqlite, path: a}",
@@ -281,7 +281,7 @@ def test_every_mistake_is_shown_at_once_in_order_of_lines(desk: Desk) -> None:
         "5: sources.shop.hots: unknown key",
         "6: sources.shop.database: set the environment variable DATABASE, or give a default: ${env:DATABASE:-...}",
         "8: sources.shop.pool.min: expected at most pool.max, which is 1, got 5",
-        '9: sources.other.engine: expected an engine of this version, postgresql or sqlite, got text "oracle"',
+        '9: sources.other.engine: expected an engine of this version, mysql or postgresql or sqlite, got text "oracle"',
         "11: tools.one.description: set the environment variable TEXT, or give a default: ${env:TEXT:-...}",
         "11: tools.one.source: there is no source of this name",
         "12: tools.two.description: missing",

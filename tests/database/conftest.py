@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import pytest
 
 from gateway.config.models import AnySource, SqliteSettings
+from tests.servers.mariadb import MariadbServer
 from tests.servers.postgresql import PostgresqlServer
 
 
@@ -42,7 +43,7 @@ def make_sqlite(path: Path) -> None:
     db.close()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     """Every engine in turn, with the same table `item (id, label)` of three rows."""
     if request.param == "sqlite":
@@ -61,6 +62,8 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
             typed="select id, label from item where id = :id",
             breaks="select abs(-9223372036854775808 + 0 * :n) as n",
         )
+    if request.param == "mysql":
+        return await mysql_database(request.getfixturevalue("mariadb"))
     server: PostgresqlServer = request.getfixturevalue("postgresql")
     admin = await server.admin()
     await admin.execute(
@@ -75,4 +78,20 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
         series="select i from generate_series(1, :n) i",
         typed="select id, label from item where id = :id",
         breaks="select 1 / (0 * :n::int) as n",
+    )
+
+
+async def mysql_database(server: MariadbServer) -> Database:
+    await server.execute(
+        "drop table if exists item",
+        "create table item (id integer primary key, label varchar(100) not null unique)",
+        "insert into item values (1, 'one'), (2, 'two'), (3, 'three')",
+    )
+    return Database(
+        "mysql",
+        server.settings,
+        endless="select count(*) as n from seq_1_to_1000000000000 where seq % 7 < 9",
+        series="select seq as i from seq_1_to_1000000 limit :n",
+        typed="select id, label from item where id = :id",
+        breaks="select 9223372036854775807 + :n as n",
     )

@@ -30,6 +30,7 @@ SECTIONS: Final[Mapping[str, type[models.Settings]]] = {
     "`deployment`": models.DeploymentSettings,
     "`sources.NAME`": models.SourceSettings,
     "`sources.NAME` with `engine: postgresql`": models.PostgresqlSettings,
+    "`sources.NAME` with `engine: mysql`": models.MysqlSettings,
     "`sources.NAME` with `engine: sqlite`": models.SqliteSettings,
     "`sources.NAME.pool`": models.PoolSettings,
     "`sources.NAME.tls`": models.TlsSettings,
