@@ -1,38 +1,25 @@
-"""PostgreSQL by asyncpg: exact types, a transaction for each call, cancelled on the server."""
+"""PostgreSQL by asyncpg: how to reach it, alone, among several hosts, or behind PgBouncer."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import asyncpg
 
 from gateway.config.models import PostgresqlSettings
-from gateway.context import Report
-from gateway.database import postgresql_binding as binding
 from gateway.database import postgresql_errors as errors
 from gateway.database import postgresql_types as types
 from gateway.database import tls
-from gateway.database.engine import Column, Statement, Table
 from gateway.database.failures import failure
+from gateway.database.postgresql_connection import PostgresqlConnection
 from gateway.database.postgresql_hosts import Address, connect_to_first
+from gateway.database.postgresql_pgbouncer import PgbouncerConnection
 from gateway.database.tokens import Tokens
 from gateway.errors import Code, ToolError
 from gateway.net.oauth import TokenError
 
-_BATCH: Final = 500
 _FENCE: Final = 1.0
 """Seconds by which the server's own statement limit lies above ours."""
-_RESET: Final = (
-    "set session authorization default; reset all; close all; unlisten *;"
-    " select pg_advisory_unlock_all(); discard temp; discard sequences"
-)
-"""What DISCARD ALL does, except that prepared statements stay."""
-BEGIN: Final = ("begin read only", "begin read write")
-"""How a transaction begins that does not write, and one that does."""
-_CHANGING: Final = ("insert", "update", "delete", "merge")
 
 
 class PostgresqlEngine:
@@ -49,14 +36,16 @@ class PostgresqlEngine:
         self._settings = settings
         self._tokens = Tokens(settings.token) if settings.token else None
         limit = settings.statement_timeout + _FENCE
-        self._session = {
-            "application_name": f"mcp-database-gateway/{name}"[:63],
+        local = {
             "statement_timeout": str(round(limit * 1000)),
             "idle_in_transaction_session_timeout": str(round((limit + 10) * 1000)),
             "jit": "off",  # a cancel that arrives while PostgreSQL compiles is lost, and the query runs on
             "TimeZone": "UTC",
             "DateStyle": "ISO, YMD",
         }
+        startup = {"application_name": f"mcp-database-gateway/{name}"[:63]}
+        # PgBouncer refuses most of them at the start; its connections begin every transaction with them.
+        self._local, self._startup = (local, startup) if settings.pgbouncer else ({}, startup | local)
 
     def placeholder(self, position: int, name: str) -> str:
         """PostgreSQL's numbered placeholder."""
@@ -96,7 +85,7 @@ class PostgresqlEngine:
             ssl=tls.context_of(settings.tls, host) or False,
             timeout=limit,
             command_timeout=settings.statement_timeout + 2 * _FENCE,
-            server_settings=self._startup(),
+            server_settings=self._startup,
             statement_cache_size=0,  # we keep our own statements, by the tool's name
         )
 
@@ -106,17 +95,13 @@ class PostgresqlEngine:
             return await self._tokens.token()
         return self._settings.password.get_secret_value() if self._settings.password else ""
 
-    def _startup(self) -> dict[str, str]:
-        """Settings that are sent when a connection begins."""
-        return self._session
-
     async def _opened(self, raw: Any) -> PostgresqlConnection:
-        await self._set_codecs(raw)
-        return PostgresqlConnection(raw)
-
-    async def _set_codecs(self, raw: Any) -> None:
-        for name, form, encode, decode in types.CODECS:
-            await raw.set_type_codec(name, schema="pg_catalog", encoder=encode, decoder=decode, format=form)
+        if not self._settings.pgbouncer:
+            await _set_codecs(raw)
+            return PostgresqlConnection(raw)
+        async with raw.transaction():  # each takes several steps, which must meet one session of the server
+            await _set_codecs(raw)
+        return PgbouncerConnection(raw, self._local)
 
     def translate(self, error: BaseException) -> ToolError:
         """Name an exception by its SQLSTATE, or by its class where the server said nothing."""
@@ -125,176 +110,6 @@ class PostgresqlEngine:
         return errors.translate(error)
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A tool's statement, prepared on one connection."""
-
-    text: str
-    raw: Any
-    columns: tuple[Column, ...]
-    converters: tuple[tuple[int, Callable[[Any], Any]], ...]
-    binders: tuple[binding.Binder, ...]
-
-    def rows(self, records: Sequence[Any]) -> list[Sequence[Any]]:
-        """The records as plain values."""
-        rows: list[Sequence[Any]] = [list(record) for record in records]
-        for row in rows:
-            for index, convert in self.converters:
-                row[index] = convert(row[index])  # type: ignore[index]
-        return rows
-
-
-class PostgresqlConnection:
-    """One connection. A read leaves its transaction open; `reset` ends it, off the caller's path."""
-
-    def __init__(self, raw: Any) -> None:
-        self._raw = raw
-        self._prepared: dict[str, Prepared] = {}
-        self._numbers = itertools.count(1)
-        self.needs_reset = False
-        self.is_committing = False
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the socket is gone."""
-        return bool(self._raw.is_closed())
-
-    async def describe(self, statement: Statement) -> tuple[Column, ...]:
-        """Prepare the statement anew; its columns.
-
-        Raises:
-            ToolError: STATEMENT_INVALID when a parameter's JSON type cannot be bound.
-        """
-        self._prepared.pop(statement.name, None)
-        columns = (await self._prepare(statement)).columns
-        # asyncpg prepares without a Sync, and until the next one the server holds the tables' locks.
-        await self.ping()
-        return columns
-
-    async def run(self, statement: Statement, values: Sequence[Any], max_rows: int, report: Report) -> Table:
-        """Run in a transaction of its own; once more when the schema changed under a prepared statement."""
-        try:
-            return await self._run(statement, values, max_rows, report)
-        except (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError):
-            await self._raw.execute("rollback")  # the server refused the old plan before it ran any of it
-            self._prepared.clear()
-            await self._raw.reload_schema_state()
-            return await self._run(statement, values, max_rows, report)
-
-    async def ping(self) -> None:
-        """A round trip."""
-        await self._raw.execute("select 1")
-
-    async def reset(self) -> None:
-        """End the transaction; undo settings, locks, cursors, channels, temporary objects."""
-        if self._raw.is_in_transaction():
-            await self._raw.execute("rollback")
-        await self._raw.execute(_RESET)
-        if self._raw.is_in_transaction():  # a BEGIN that was cancelled on its way had succeeded after all
-            await self._raw.execute("rollback")
-            await self._raw.execute(_RESET)
-        self.needs_reset = False
-        self.is_committing = False
-
-    async def close(self) -> None:
-        """Say goodbye and close the socket."""
-        await self._raw.close()
-
-    def abort(self) -> None:
-        """Close the socket."""
-        if not self._raw.is_closed():
-            self._raw.terminate()
-
-    async def _prepare(self, statement: Statement) -> Prepared:
-        known = self._prepared.get(statement.name)
-        if known is not None and known.text == statement.text:
-            return known
-        try:
-            raw = await self._raw.prepare(statement.text, name=self._name())
-        except asyncpg.InternalClientError as error:
-            await self.ping()  # a connection that is being ended raises the same, and fails here
-            raise failure(
-                Code.STATEMENT_INVALID,
-                f"the driver cannot tell a column's or parameter's type; cast it to text: {error}",
-            ) from error
-        attributes = raw.get_attributes()
-        found = ((index, types.converter_of(attribute)) for index, attribute in enumerate(attributes))
-        prepared = Prepared(
-            statement.text,
-            raw,
-            tuple(map(types.column_of, attributes)),
-            tuple((index, convert) for index, convert in found if convert is not None),
-            binding.binders_of(statement, raw.get_parameters()),
-        )
-        self._prepared[statement.name] = prepared
-        return prepared
-
-    async def _begin(self, statement: Statement, values: Sequence[Any]) -> tuple[Prepared, Sequence[Any]]:
-        """Prepare, bind and begin the transaction, in the order that costs least when it fails."""
-        prepared = await self._prepare(statement)
-        bound = binding.bind(statement, prepared.binders, values)
-        self.needs_reset = True
-        await self._raw.execute(BEGIN[statement.writes])
-        return prepared, bound
-
-    def _name(self) -> str:
-        """A name for the next prepared statement."""
-        return f"gateway_{next(self._numbers)}"
-
-    async def _run(self, statement: Statement, values: Sequence[Any], max_rows: int, report: Report) -> Table:
-        prepared, bound = await self._begin(statement, values)
-        try:
-            if statement.writes:
-                return await self._write(prepared, bound, max_rows, report)
-            records, _ = await self._fetch(prepared, bound, max_rows, report, is_whole=False)
-        except asyncpg.NoActiveSQLTransactionError as error:
-            raise failure(Code.STATEMENT_INVALID, "the statement ends its own transaction") from error
-        return Table(prepared.columns, prepared.rows(records[:max_rows]), len(records) > max_rows)
-
-    async def _write(self, prepared: Prepared, bound: Sequence[Any], max_rows: int, report: Report) -> Table:
-        if prepared.columns:
-            records, count = await self._fetch(prepared, bound, max_rows, report, is_whole=True)
-            is_change = prepared.text.lstrip().lower().startswith(_CHANGING)
-            affected = count if is_change else None
-        else:
-            await prepared.raw.fetch(*bound)
-            records, affected = [], _affected(prepared.raw.get_statusmsg())
-        rows = prepared.rows(records[:max_rows])  # before the commit: a value that cannot be shown undoes the write
-        if not self._raw.is_in_transaction():
-            raise failure(Code.STATEMENT_INVALID, "the statement ends its own transaction")
-        await self._commit()
-        return Table(prepared.columns, rows, len(records) > max_rows, affected)
-
-    async def _commit(self) -> None:
-        self.is_committing = True
-        try:
-            await self._raw.execute("commit")
-        except asyncpg.PostgresError as error:
-            is_lost = self._raw.is_closed() or errors.code_of(error.sqlstate or "") is Code.CONNECTION_LOST
-            self.is_committing = is_lost  # else the server has answered: undone
-            raise
-        self.is_committing = False
-
-    async def _fetch(
-        self, prepared: Prepared, bound: Sequence[Any], max_rows: int, report: Report, *, is_whole: bool
-    ) -> tuple[list[Any], int]:
-        """At most `max_rows + 1` records, in batches; their number, or that of all when the whole is asked for."""
-        records: list[Any] = []
-        count = 0
-        batch = min(_BATCH, max_rows + 1)
-        async for record in prepared.raw.cursor(*bound, prefetch=batch):
-            count += 1
-            if count <= max_rows + 1:
-                records.append(record)
-            if count > max_rows and not is_whole:
-                break
-            if count % batch == 0:
-                report(f"{min(count, max_rows)} rows read")
-        return records, count
-
-
-def _affected(status: str) -> int | None:
-    """The number in a command tag such as `INSERT 0 5` or `UPDATE 5`."""
-    verb, _, rest = status.partition(" ")
-    number = rest.rpartition(" ")[2]
-    return int(number) if verb.lower() in _CHANGING and number.isdigit() else None
+async def _set_codecs(raw: Any) -> None:
+    for name, form, encode, decode in types.CODECS:
+        await raw.set_type_codec(name, schema="pg_catalog", encoder=encode, decoder=decode, format=form)

@@ -8,27 +8,11 @@ are prepared inside the transaction, and settings are local to it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from gateway.database import postgresql_binding as binding
 from gateway.database.engine import Column, Statement
-from gateway.database.postgresql import BEGIN, PostgresqlConnection, PostgresqlEngine, Prepared
-
-_STARTUP: Final = frozenset({"application_name"})
-"""What PgBouncer takes at the start of a connection in every version."""
-
-
-class PgbouncerEngine(PostgresqlEngine):
-    """One PostgreSQL database with one account, reached through PgBouncer."""
-
-    def _startup(self) -> dict[str, str]:
-        return {name: value for name, value in self._session.items() if name in _STARTUP}
-
-    async def _opened(self, raw: Any) -> PostgresqlConnection:
-        local = {name: value for name, value in self._session.items() if name not in _STARTUP}
-        async with raw.transaction():  # the codecs are looked up in several steps, all on one session
-            await self._set_codecs(raw)
-        return PgbouncerConnection(raw, local)
+from gateway.database.postgresql_connection import BEGIN, IDENTIFY, PostgresqlConnection, Prepared
 
 
 class PgbouncerConnection(PostgresqlConnection):
@@ -54,6 +38,7 @@ class PgbouncerConnection(PostgresqlConnection):
     async def reset(self) -> None:
         """End the transaction: PgBouncer lends the session to others then."""
         await self._raw.execute("rollback")
+        self._identity = {}
         self.needs_reset = False
         self.is_committing = False
 
@@ -61,8 +46,13 @@ class PgbouncerConnection(PostgresqlConnection):
         self.needs_reset = True
         # One round trip; several statements in one message are no transaction of their own once BEGIN is there.
         await self._raw.execute(BEGIN[statement.writes] + self._local)
+        if self._identity:
+            await self._tell()
         prepared = await self._prepare(statement)
         return prepared, binding.bind(statement, prepared.binders, values)
+
+    async def _tell(self) -> None:
+        await self._raw.fetch(IDENTIFY, list(self._identity), list(self._identity.values()))
 
     async def _prepare(self, statement: Statement) -> Prepared:
         self._prepared.pop(statement.name, None)

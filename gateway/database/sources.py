@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Any, Final
 
-from gateway.config.models import AnySource, GatewaySettings, PostgresqlSettings
+from gateway.config.models import AnySource, GatewaySettings
 from gateway.context import Call, Principal
 from gateway.database.care import PoolStats
 from gateway.database.engine import Column, Engine, Statement
 from gateway.database.failures import failure
+from gateway.database.identity import identity_of
 from gateway.database.pool import Pool
 from gateway.database.session import Session
 from gateway.errors import Code, GatewayError, ToolError
@@ -27,7 +28,6 @@ ENGINES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "mysql": ("gateway.database.mysql", "MysqlEngine"),
         "postgresql": ("gateway.database.postgresql", "PostgresqlEngine"),
-        "postgresql+pgbouncer": ("gateway.database.postgresql_pgbouncer", "PgbouncerEngine"),
         "sqlite": ("gateway.database.sqlite", "SqliteEngine"),
     }
 )
@@ -55,8 +55,7 @@ def build_engine(settings: AnySource, name: str = "") -> Engine:
     Raises:
         DriverMissing: its extra is not installed.
     """
-    is_pooled = isinstance(settings, PostgresqlSettings) and settings.pgbouncer
-    module, attribute = ENGINES["postgresql+pgbouncer" if is_pooled else settings.engine]
+    module, attribute = ENGINES[settings.engine]
     try:
         factory: Callable[[Any, str], Engine] = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
@@ -138,10 +137,18 @@ class Source:
             patience: the waiting that all attempts of the call share; `acquire_timeout` when absent.
 
         Raises:
-            ToolError: POOL_EXHAUSTED, POOL_TIMEOUT, CONNECT_TIMEOUT, or why the source is down.
+            ToolError: POOL_EXHAUSTED, POOL_TIMEOUT, CONNECT_TIMEOUT, or why the source is down;
+                ACCESS_DENIED when the token lacks what the session must be told.
         """
+        async with self._lend(call, identity_of(self.settings.session, call), patience) as session:
+            yield session
+
+    @asynccontextmanager
+    async def _lend(
+        self, call: Call, identity: Mapping[str, str], patience: Patience | None = None
+    ) -> AsyncIterator[Session]:
         async with self._pool.lease(call, patience) as member:
-            yield Session(member, self.engine, self.settings.statement_timeout, self._learn)
+            yield Session(member, self.engine, self.settings.statement_timeout, self._learn, identity)
 
     def patience(self) -> Patience:
         """The waiting that one call may do."""
@@ -185,7 +192,7 @@ class Source:
         """Whether the database accepts the statement."""
         call = Call("", _ITSELF, asyncio.get_running_loop().time() + self.settings.statement_timeout)
         try:
-            async with self.lease(call) as session:
+            async with self._lend(call, {}) as session:
                 self._learn(statement, await session.describe(statement))
         except ToolError as error:
             if error.code in _REFUSALS:

@@ -182,6 +182,7 @@ async def test_a_server_that_stops_and_comes_back(own: MariadbServer, mode: str)
         own.stop(mode)
         await until(lambda: not source.is_up)
         assert "source_unavailable" in source.trouble
+        await until(lambda: source.breaker == "open")
         began = time.monotonic()
         for _ in range(20):
             with pytest.raises(ToolError) as caught:

@@ -37,7 +37,7 @@ async def test_a_parameter_that_is_used_twice_is_bound_twice(mariadb: MariadbSer
         " (id int primary key, name varchar(50), email varchar(50), balance decimal(20,4)) charset utf8mb4",
         "insert into customers values (1, 'Ada', 'ada@a', 1.5), (2, 'Böb 😀', 'Ada', 0), (3, 'Cyd', null, null)",
     )
-    shop = mariadb.settings(access="read-write").model_dump(mode="json", exclude_none=True)
+    shop = mariadb.settings(access="read-write").model_dump(mode="json", exclude_unset=True)
     shop |= {"password": mariadb.password, "host": mariadb.host}
     written = {
         "sources": {
