@@ -455,3 +455,19 @@ async def test_a_source_that_is_down_at_the_start(own: MariadbServer) -> None:
         own.start()
         await until(lambda: "later" in source.shapes)
         assert [list(row) for row in (await run(source, item)).rows] == [[1]]
+
+
+async def test_a_deadline_during_the_commit_leaves_the_outcome_open(server: MariadbServer) -> None:
+    await server.execute("create or replace table committed (n int) engine=innodb")
+    admin = await server.admin()
+    async with reached(settings(server, access="read-write", statement_timeout="300ms")) as source:
+        item = statement(source.engine, "insert into committed values (1)", name="insert", writes=True)
+        await run(source, item)
+        for stage in ("start", "flush", "block_ddl", "block_commit"):
+            await admin.query(f"backup stage {stage}")
+        with pytest.raises(ToolError) as caught:
+            await run(source, item)
+        assert caught.value.code is Code.OUTCOME_UNKNOWN
+        await admin.query("backup stage end")
+        admin.close()
+        assert (await run(source, item)).affected == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ async def test_a_parameter_that_is_used_twice_is_bound_twice(mariadb: MariadbSer
         assert b'"balance":1.5000' in (found.structured or b"")
         assert content(await house.call("find", q="😀", most=1))["row_count"] == 1
         assert content(await house.call("find", q="x' or 1=1 -- "))["row_count"] == 0
-        assert content(await house.call("pay", id=3, amount=0.1))["affected_rows"] == 1
-        assert content(await house.call("pay", id=1, amount=0.1))["affected_rows"] == 1
+        assert content(await house.call("pay", id=3, amount=Decimal("0.1")))["affected_rows"] == 1
+        assert content(await house.call("pay", id=1, amount=Decimal("0.1")))["affected_rows"] == 1
         assert b'"balance":1.6000' in ((await house.call("find", q="Ada")).structured or b"")
         assert content(await house.call("pay", id=1, amount=-1))["affected_rows"] == 0
