@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from tests.servers.containers import PostgresqlContainer, has_engine
-from tests.servers.mariadb import MariadbServer
-from tests.servers.postgresql import PostgresqlServer
+from tests.servers.containers import PostgresqlContainer, has_engine, running_container
+from tests.servers.mariadb import MariadbServer, running_mariadb
+from tests.servers.postgresql import PostgresqlServer, running_postgresql
 from tests.servers.programs import PACKAGES, MissingServer, programs
 
 SKIPPED = frozenset(filter(None, os.environ.get("GATEWAY_TEST_SKIP", "").split(",")))
@@ -68,34 +64,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer | PostgresqlContainer]:
+def postgresql() -> Iterator[PostgresqlServer | PostgresqlContainer]:
     """A server that no test stops."""
-    make = PostgresqlContainer if has_engine() else partial(PostgresqlServer, tmp_path_factory.mktemp("postgresql"))
-    server = make()
-    server.start()
-    yield server
-    server.stop()
+    with running_container() if has_engine() else running_postgresql() as server:
+        yield server
 
 
 @pytest.fixture
-def own_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
+def own_postgresql() -> Iterator[PostgresqlServer]:
     """A server that a test may stop, kill and freeze."""
-    server = PostgresqlServer(tmp_path_factory.mktemp("own-postgresql"))
-    server.start()
-    yield server
-    server.stop()
-
-
-@contextmanager
-def running_mariadb(*options: str) -> Iterator[MariadbServer]:
-    """A started server, outside of pytest's folders: every other run of pytest closes those to the server's user."""
-    with tempfile.TemporaryDirectory(prefix="gateway-mariadb-", ignore_cleanup_errors=True) as folder:
-        server = MariadbServer(Path(folder), options)
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
+    with running_postgresql() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

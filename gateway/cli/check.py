@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gateway.auth import verifier
-from gateway.config.loader import Configuration, load
+from gateway.config.loader import Configuration
 from gateway.config.problems import ConfigError, Problem
 from gateway.database.engine import Engine, Statement
-from gateway.database.sources import build_engine
 from gateway.tools.catalog import Catalog, build
+from gateway.tools.loading import engines_of, load_with_tools
 from gateway.tools.results import duplicate_columns
 
 
@@ -57,10 +57,10 @@ def _count(number: int, noun: str) -> str:
 
 
 def _load(path: Path) -> tuple[Configuration, Catalog, Mapping[str, Engine]]:
-    configuration = load(path)
+    configuration = load_with_tools(path)
     if problems := verifier.problems(configuration.settings.auth):
         raise ConfigError([configuration.problem(problem.path, problem.message) for problem in problems])
-    engines = {name: build_engine(settings, name) for name, settings in configuration.settings.sources.items()}
+    engines = engines_of(configuration)
     return configuration, build(configuration, engines), engines
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from gateway.cli.loop import run_loop, wait_for_signal
-from gateway.config.loader import Configuration, load
+from gateway.config.loader import Configuration
 from gateway.server.app import open_gateway
 from gateway.telemetry import logs
+from gateway.tools.loading import load_with_tools
 
 _log: Final = logging.getLogger("gateway.cli")
 
@@ -32,7 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Load, serve, stop."""
     logs.configure(style=arguments.log_format, level=arguments.log_level.upper())
     overrides = {"host": arguments.host, "port": arguments.port}
-    configuration = load(arguments.config, server={key: value for key, value in overrides.items() if value is not None})
+    configuration = load_with_tools(
+        arguments.config, server={key: value for key, value in overrides.items() if value is not None}
+    )
     run_loop(serve_until_signal(configuration))
     return 0
 

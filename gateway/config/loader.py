@@ -8,7 +8,7 @@ Relative paths start at the folder of the file in which they are written.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -39,7 +39,11 @@ class Configuration:
 
 
 def load(
-    path: Path, *, environment: Mapping[str, str] | None = None, server: Mapping[str, Any] | None = None
+    path: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    server: Mapping[str, Any] | None = None,
+    further: Callable[[Configuration], object] | None = None,
 ) -> Configuration:
     """Read one file, or every `*.yaml` of a folder merged.
 
@@ -47,6 +51,7 @@ def load(
         path: the file or folder.
         environment: where `${env:NAME}` looks; the process's own when absent.
         server: settings of the section `server` that override the written ones.
+        further: a check by a room above, told what is right so far; its ConfigError joins the problems found here.
 
     Raises:
         ConfigError: with every problem found, each with file, line and key.
@@ -63,10 +68,23 @@ def load(
     ]
     problems += resolver.problems
     problems += [_placed(resolver.places, key, message) for key, message in outcome.mistakes + contradictions]
+    places = MappingProxyType(resolver.places)
+    configuration = Configuration(_anchored(outcome.settings, (), places), places)
+    if further is not None:
+        known = {problem.path for problem in problems}
+        found = [each for each in _findings(configuration, further) if not outcome.is_spoiled(each.path)]
+        problems += [each for each in found if each.path not in known]
     if problems:
         raise ConfigError(sorted(problems, key=_order))
-    places = MappingProxyType(resolver.places)
-    return Configuration(_anchored(outcome.settings, (), places), places)
+    return configuration
+
+
+def _findings(configuration: Configuration, further: Callable[[Configuration], object]) -> tuple[Problem, ...]:
+    try:
+        further(configuration)
+    except ConfigError as error:
+        return error.problems
+    return ()
 
 
 def _override(data: dict[str, Any], places: dict[KeyPath, Place], server: Mapping[str, Any]) -> None:

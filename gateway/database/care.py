@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -136,19 +136,42 @@ class Backoff:
     def __init__(self) -> None:
         self.failures = 0
         self.until = 0.0
-        self.is_pending = False
+        self._timer: asyncio.TimerHandle | None = None
 
-    def fail(self, is_transient: bool) -> None:
-        """Count one failure; attempts that fail during one pause count once."""
-        if self.is_pending:
+    @property
+    def is_pending(self) -> bool:
+        """Whether it is too early for another attempt."""
+        return self._timer is not None
+
+    def fail(self, is_transient: bool, again: Callable[[], None]) -> None:
+        """Count one failure and call `again` after the pause; failures during one pause count once."""
+        if self._timer is not None:
             return
         cap = TRANSIENT_CAP if is_transient else PERMANENT_CAP
         delay = min(cap, FIRST_DELAY * 2 ** min(self.failures, 16)) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        loop = asyncio.get_running_loop()
         self.failures += 1
-        self.until = asyncio.get_running_loop().time() + delay
-        self.is_pending = True
+        self.until = loop.time() + delay
+        self._timer = loop.call_later(delay, self._over, again)
 
     def clear(self) -> None:
-        """An attempt succeeded."""
+        """An attempt succeeded, or none is wanted any more."""
         self.failures = 0
-        self.is_pending = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _over(self, again: Callable[[], None]) -> None:
+        self._timer = None
+        again()
+
+
+def outdated(idle: Iterable[Member], spare: int, idle_timeout: float) -> list[Member]:
+    """The idle connections that are dead, too old, or (at most `spare` of them) idle for too long."""
+    now = asyncio.get_running_loop().time()
+    going: list[Member] = []
+    for member in idle:
+        is_idle_too_long = len(going) < spare and now - member.idle_since >= idle_timeout
+        if is_idle_too_long or member.connection.is_closed or now >= member.expires_at:
+            going.append(member)
+    return going

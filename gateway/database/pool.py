@@ -56,7 +56,6 @@ class Pool:
         self._opening = 0
         self._mending = 0
         self._backoff = Backoff()
-        self._timer: asyncio.TimerHandle | None = None
         self._keeper: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
         self._is_closed = False
@@ -71,8 +70,7 @@ class Pool:
 
     def start(self) -> None:
         """Begin to open `min` connections, without waiting for them."""
-        self._balance()
-        self._schedule_upkeep()
+        self._keep()
 
     @asynccontextmanager
     async def lease(self, call: Call) -> AsyncIterator[Member]:
@@ -91,11 +89,10 @@ class Pool:
     async def close(self, grace: float) -> None:
         """Lend no more, wait up to `grace` seconds for what is lent, then drop the rest."""
         self._is_closed = True
-        for timer in (self._timer, self._keeper):
-            if timer is not None:
-                timer.cancel()
-        refusal = failure(Code.SOURCE_UNAVAILABLE, "the pool is closing")
-        self._waiters.fail_all(refusal)
+        self._backoff.clear()
+        if self._keeper is not None:
+            self._keeper.cancel()
+        self._waiters.fail_all(failure(Code.SOURCE_UNAVAILABLE, "the pool is closing"))
         while self._idle:
             self._retire(self._idle.popleft())
         try:
@@ -109,8 +106,6 @@ class Pool:
                 task.cancel()
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=care.LIMIT)
-
-    # Lending
 
     def _take(self) -> Member | None:
         """The idle connection used last, if it may be lent without a check."""
@@ -153,10 +148,8 @@ class Pool:
     def _refuse_if_hopeless(self, now: float) -> None:
         """Answer at once when waiting cannot help."""
         if self.trouble is not None and not self._members and not self._opening:
-            wait = max(self._backoff.until - now, 0.0)
-            raise ToolError(
-                self.trouble.code, self.trouble.message, detail=self.trouble.detail, retry_after=max(wait, 0.1)
-            )
+            wait = max(self._backoff.until - now, 0.1)
+            raise ToolError(self.trouble.code, self.trouble.message, detail=self.trouble.detail, retry_after=wait)
         coming = self._settings.max - len(self._members) + len(self._idle) + self._mending
         if len(self._waiters) - coming >= self._settings.max_waiting:
             raise failure(
@@ -171,11 +164,8 @@ class Pool:
             return
         is_connecting = self._waiters.place(waiter) < self._opening
         self._waiters.forget(waiter)
-        stats = self.stats
         code = Code.CONNECT_TIMEOUT if is_connecting else Code.POOL_TIMEOUT
-        fail(waiter, failure(code, f"waited for a connection in vain: {stats}", retry_after=1.0))
-
-    # Returning
+        fail(waiter, failure(code, f"waited for a connection in vain: {self.stats}", retry_after=1.0))
 
     def _release(self, member: Member) -> None:
         """Take a connection back; what needs I/O is left to the background."""
@@ -232,8 +222,6 @@ class Pool:
             self._emptied.set()
         self._balance()
 
-    # Opening
-
     def _balance(self) -> None:
         """Start what the waiters and the minimum ask for. Decides; never awaits."""
         if self._is_closed:
@@ -245,8 +233,7 @@ class Pool:
             missing -= 1
         if self._backoff.is_pending:
             return
-        floor = self._settings.min if self.is_up else max(self._settings.min, 1)
-        floor = min(floor, self._settings.max)
+        floor = min(self._settings.min if self.is_up else max(self._settings.min, 1), self._settings.max)
         while self._size < self._settings.max and (missing > 0 or self._size < floor):
             self._opening += 1
             self._spawn(self._open())
@@ -259,28 +246,23 @@ class Pool:
     async def _open(self) -> None:
         """Open one connection and hand it over; after a failure, wait before the next attempt."""
         try:
-            connection = await care.open_connection(self._engine, self._connect_timeout)
+            opened: Connection | ToolError = await care.open_connection(self._engine, self._connect_timeout)
         except ToolError as trouble:
+            opened = trouble
+        finally:
             self._opening -= 1
-            self._failed(trouble)
-        except asyncio.CancelledError:
-            self._opening -= 1
-            raise
+        if isinstance(opened, ToolError):
+            self._failed(opened)
         else:
-            self._opening -= 1
-            self._succeeded(connection)
+            self._succeeded(opened)
 
     def _succeeded(self, connection: Connection) -> None:
-
         member = Member(connection, asyncio.get_running_loop().time(), self._settings.max_lifetime)
         self._members.add(member)
         if self._is_closed:
             self._retire(member)
             return
         self._backoff.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         self.trouble = None
         self._offer(member)
         self._balance()
@@ -289,7 +271,8 @@ class Pool:
             self._on_up()
 
     def _failed(self, trouble: ToolError) -> None:
-        self._backoff.fail(trouble.is_retryable)
+        if not self._is_closed:
+            self._backoff.fail(trouble.is_retryable, self._balance)
         if not self._members:
             self.trouble = trouble
             if self._opening:
@@ -298,37 +281,16 @@ class Pool:
                 self._waiters.fail_all(trouble)
                 self.is_up = False
                 self._on_down(trouble)
-        if self._timer is None and not self._is_closed:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(0.0, self._backoff.until - loop.time()), self._retry)
-
-    def _retry(self) -> None:
-        self._timer = None
-        self._backoff.is_pending = False
-        self._balance()
-
-    # Upkeep
-
-    def _schedule_upkeep(self) -> None:
-        period = min(self._settings.idle_timeout, self._settings.max_lifetime, 4.0) / 4
-        self._keeper = asyncio.get_running_loop().call_later(max(0.01, period), self._keep)
 
     def _keep(self) -> None:
         """Retire what is dead, too old, or idle beyond the minimum."""
-        now = asyncio.get_running_loop().time()
-        spare = self._size - self._settings.min
-        going: list[Member] = []
-        for member in self._idle:
-            is_idle_too_long = spare > 0 and now - member.idle_since >= self._settings.idle_timeout
-            if is_idle_too_long or member.connection.is_closed or now >= member.expires_at:
-                spare -= 1
-                going.append(member)
-        for member in going:
-            self._idle.remove(member)
+        going = care.outdated(self._idle, self._size - self._settings.min, self._settings.idle_timeout)
+        self._idle = deque(member for member in self._idle if member not in going)
         for member in going:
             self._retire(member)
         self._balance()
-        self._schedule_upkeep()
+        period = min(self._settings.idle_timeout, self._settings.max_lifetime, 4.0) / 4
+        self._keeper = asyncio.get_running_loop().call_later(max(0.01, period), self._keep)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

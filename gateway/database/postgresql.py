@@ -47,6 +47,7 @@ class PostgresqlEngine:
             "application_name": f"mcp-database-gateway/{name}"[:63],
             "statement_timeout": str(round(limit * 1000)),
             "idle_in_transaction_session_timeout": str(round((limit + 10) * 1000)),
+            "jit": "off",  # a cancel that arrives while PostgreSQL compiles is lost, and the query runs on
             "TimeZone": "UTC",
             "DateStyle": "ISO, YMD",
         }
@@ -129,7 +130,10 @@ class PostgresqlConnection:
             ToolError: STATEMENT_INVALID when a parameter's JSON type cannot be bound.
         """
         self._prepared.pop(statement.name, None)
-        return (await self._prepare(statement)).columns
+        columns = (await self._prepare(statement)).columns
+        # asyncpg prepares without a Sync, and until the next one the server holds the tables' locks.
+        await self.ping()
+        return columns
 
     async def run(self, statement: Statement, values: Sequence[Any], max_rows: int, report: Report) -> Table:
         """Run in a transaction of its own; once more when the schema changed under a prepared statement."""
@@ -150,7 +154,11 @@ class PostgresqlConnection:
         if self._raw.is_in_transaction():
             await self._raw.execute("rollback")
         await self._raw.execute(_RESET)
+        if self._raw.is_in_transaction():  # a BEGIN that was cancelled on its way had succeeded after all
+            await self._raw.execute("rollback")
+            await self._raw.execute(_RESET)
         self.needs_reset = False
+        self.is_committing = False
 
     async def close(self) -> None:
         """Say goodbye and close the socket."""
@@ -168,6 +176,7 @@ class PostgresqlConnection:
         try:
             raw = await self._raw.prepare(statement.text, name=f"gateway_{next(self._numbers)}")
         except asyncpg.InternalClientError as error:
+            await self.ping()  # a connection that is being ended raises the same, and fails here
             raise failure(
                 Code.STATEMENT_INVALID,
                 f"the driver cannot tell a column's or parameter's type; cast it to text: {error}",
@@ -208,10 +217,18 @@ class PostgresqlConnection:
         rows = prepared.rows(records[:max_rows])  # before the commit: a value that cannot be shown undoes the write
         if not self._raw.is_in_transaction():
             raise failure(Code.STATEMENT_INVALID, "the statement ends its own transaction")
-        self.is_committing = True
-        await self._raw.execute("commit")
-        self.is_committing = False
+        await self._commit()
         return Table(prepared.columns, rows, len(records) > max_rows, affected)
+
+    async def _commit(self) -> None:
+        self.is_committing = True
+        try:
+            await self._raw.execute("commit")
+        except asyncpg.PostgresError as error:
+            is_lost = self._raw.is_closed() or errors.code_of(error.sqlstate or "") is Code.CONNECTION_LOST
+            self.is_committing = is_lost  # else the server has answered: undone
+            raise
+        self.is_committing = False
 
     async def _fetch(
         self, prepared: _Prepared, bound: Sequence[Any], max_rows: int, report: Report, *, is_whole: bool

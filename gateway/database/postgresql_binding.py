@@ -127,10 +127,10 @@ def _whole(least: int, most: int) -> Binder:
     def whole(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int | Decimal | float):
             raise TypeError("not a number")
-        if not math.isfinite(value) or value != int(value):
-            raise ValueError("must be a whole number")
-        if not least <= value <= most:
+        if not math.isfinite(value) or not least <= value <= most:  # before int(): 1E+999999999 is a short text
             raise ValueError(f"must be between {least} and {most}")
+        if value != int(value):
+            raise ValueError("must be a whole number")
         return int(value)
 
     return whole

@@ -97,8 +97,8 @@ def translate(error: BaseException) -> ToolError:
         return failure(Code.STATEMENT_INVALID, f"{detail}; cast the column or parameter to text")
     if isinstance(error, asyncpg.DataError | UnicodeError | OverflowError):
         return failure(Code.INVALID_VALUE, detail)
-    if isinstance(error, asyncpg.InterfaceError):
-        return failure(Code.CONNECTION_LOST, detail, is_sent=True)
+    if isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError):
+        return failure(Code.CONNECTION_LOST, detail, is_sent=True)  # also while the server's goodbye is read
     if isinstance(error, TimeoutError):
         return failure(Code.CONNECT_TIMEOUT, detail)
     if isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error):  # the driver gives it no code

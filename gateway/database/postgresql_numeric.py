@@ -38,7 +38,7 @@ def encode(value: Decimal) -> bytes:
     exponent = int(value.as_tuple().exponent)
     if value.adjusted() >= _MOST_WHOLE or exponent < -_MOST_SCALE:
         raise ValueError("the number has too many digits")
-    whole, _, fraction = f"{abs(value):f}".partition(".") if value else ("0", "", "0" * max(0, -exponent))
+    whole, _, fraction = f"{value.copy_abs():f}".partition(".") if value else ("0", "", "0" * max(0, -exponent))
     width = -(-len(whole) // 4) * 4
     digits = whole.rjust(width, "0") + fraction.ljust(-(-len(fraction) // 4) * 4, "0")
     groups = [int(digits[index : index + 4]) for index in range(0, len(digits), 4)]

@@ -123,7 +123,7 @@ def _number(value: float) -> str:
 
 
 def _point(value: Any) -> str:
-    return f"({_number(value.x)},{_number(value.y)})"
+    return f"({_number(value[0])},{_number(value[1])})"
 
 
 def _points(value: Any) -> str:
@@ -155,8 +155,8 @@ _WRITERS: Final[Mapping[type, Callable[[Any], Any]]] = MappingProxyType(
         asyncpg.LineSegment: lambda value: f"[{_points(value)}]",
         asyncpg.Path: _path,
         asyncpg.Polygon: lambda value: f"({_points(value.points)})",
-        asyncpg.Circle: lambda value: f"<{_point(value.center)},{_number(value.radius)}>",
-        asyncpg.Line: lambda value: "{" + ",".join(map(_number, (value.a, value.b, value.c))) + "}",
+        asyncpg.Circle: lambda value: f"<{_point(value[0])},{_number(value[1])}>",
+        asyncpg.Line: lambda value: "{" + ",".join(map(_number, value)) + "}",
         ipaddress.IPv4Address: _network,
         ipaddress.IPv6Address: _network,
         ipaddress.IPv4Interface: _network,

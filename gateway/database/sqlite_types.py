@@ -40,8 +40,9 @@ def bind(statement: Statement, values: Sequence[Any]) -> list[Any]:
 
 
 def _bind_one(name: str, value: Any) -> Any:
-    if isinstance(value, Decimal):
-        value = int(value) if value.is_finite() and value == value.to_integral_value() else float(value)
+    if isinstance(value, Decimal):  # compared before int(): 1E+999999999 is a short text
+        is_whole = value.is_finite() and abs(value) < 1 << 64 and value == value.to_integral_value()
+        value = int(value) if is_whole else float(value)
     if isinstance(value, int) and value not in _INT64:
         raise failure(
             Code.INVALID_VALUE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -117,7 +118,7 @@ Now you. A token is good for an hour:
 
 The same by the gateway's own client:
 
-  gateway call customer_by_id id=42 --url {world.url} \\
+  {sys.argv[0]} call customer_by_id id=42 --url {world.url} \\
     --token-url {world.token_url} --client-id {CLIENT_ID} --client-secret {CLIENT_SECRET}
 
 For an MCP client that reads mcp.json:

@@ -12,11 +12,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from gateway.config.loader import load
 from gateway.demo.identity import IdentityProvider
 from gateway.demo.sample import make_shop
 from gateway.net.oauth import ClientCredentials
 from gateway.server.app import open_gateway
+from gateway.tools.loading import load_with_tools
 
 CLIENT_ID: Final = "demo-agent"
 CLIENT_SECRET: Final = "demo-secret"
@@ -55,7 +55,7 @@ async def open_world(port: int) -> AsyncIterator[World]:
                 "GATEWAY_DEMO_DATABASE": str(database),
             }
             with resources.as_file(resources.files("gateway.demo") / "shop.yaml") as path:
-                configuration = load(path, environment=os.environ | environment)
+                configuration = load_with_tools(path, environment=os.environ | environment)
             async with open_gateway(configuration) as gateway:
                 await gateway.until_ready()
                 yield World(gateway.url, provider.token_url)

@@ -8,7 +8,7 @@ puts them into the envelope that the SDK has checked.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -44,6 +44,34 @@ _INSTRUCTIONS: Final = (
 )
 
 
+class Background:
+    """Work that outlives its client: a write, once begun, is seen through for clients before 2026-07-28.
+
+    Attributes:
+        deadline: the event loop's time until which `drain` waits; set when the process begins to stop.
+    """
+
+    def __init__(self) -> None:
+        self.deadline = 0.0
+        self._tasks: set[asyncio.Task[ToolResult]] = set()
+
+    async def see_through(self, work: Coroutine[Any, Any, ToolResult]) -> ToolResult:
+        """Run to the end even when the awaiting request is cancelled."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def drain(self) -> None:
+        """Wait until the deadline for what still runs, then cancel it."""
+        if self._tasks:
+            grace = max(0.0, self.deadline - asyncio.get_running_loop().time())
+            _, late = await asyncio.wait(self._tasks, timeout=grace)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+
 @dataclass(slots=True)
 class Exchange:
     """One JSON-RPC request in the works: what handlers read, and what they leave for the transport.
@@ -52,6 +80,7 @@ class Exchange:
         call: who asks, and until when.
         snapshot: the configuration that this request began with.
         answer: where notifications go.
+        background: where a write goes on whose client has left.
         is_modern: whether the client speaks 2026-07-28 or later.
         result: a tool call's outcome, once there is one.
         tool: the tool's name, once it is known to exist.
@@ -60,6 +89,7 @@ class Exchange:
     call: Call
     snapshot: Snapshot
     answer: Answer
+    background: Background
     is_modern: bool
     result: ToolResult | None = None
     tool: str = ""
@@ -93,73 +123,51 @@ class DispatchContext:
 Context = ServerRequestContext[Snapshot, Exchange]
 
 
-class Background:
-    """Work that outlives its client: a write, once begun, is seen through for clients before 2026-07-28.
-
-    Attributes:
-        deadline: the event loop's time until which `drain` waits; set when the process begins to stop.
-    """
-
-    def __init__(self) -> None:
-        self.deadline = 0.0
-        self._tasks: set[asyncio.Task[ToolResult]] = set()
-
-    async def see_through(self, work: Coroutine[Any, Any, ToolResult]) -> ToolResult:
-        """Run to the end even when the awaiting request is cancelled."""
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
-
-    async def drain(self) -> None:
-        """Wait until the deadline for what still runs, then cancel it."""
-        if self._tasks:
-            grace = max(0.0, self.deadline - asyncio.get_running_loop().time())
-            _, late = await asyncio.wait(self._tasks, timeout=grace)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+async def _list_tools(ctx: Context, params: types.PaginatedRequestParams) -> dict[str, Any]:
+    """The tools that the caller may call; described with the columns that are known by now."""
+    _refuse_cursor(params)
+    exchange = _exchange(ctx)
+    snapshot = exchange.snapshot
+    visible = snapshot.catalog.visible(exchange.call.principal)
+    described = [tool.describe(snapshot.sources[tool.source].shapes.get(tool.name)) for tool in visible]
+    return {"resultType": "complete", "tools": described}
 
 
-def build_server(background: Background) -> Server[Snapshot]:
+async def _call_tool(ctx: Context, params: types.CallToolRequestParams) -> dict[str, Any]:
+    """Run a tool; a failed call is a result, too."""
+    exchange = _exchange(ctx)
+    call, snapshot = exchange.call, exchange.snapshot
+    tool = snapshot.catalog.require(params.name, call.principal)
+    exchange.tool = tool.name
+    meta = (ctx.params or {}).get("_meta") or {}
+    with tracing.tool_span(call, tool.name, ctx.protocol_version, meta) as span:
+        work = execute(call, snapshot.catalog, snapshot.sources, tool.name, params.arguments or {})
+        must_finish = tool.statement.writes and not exchange.is_modern
+        result = await (exchange.background.see_through(work) if must_finish else work)
+        if result.is_error:
+            span.set_attribute("gateway.error.code", result.code)
+            tracing.mark_failed(span, "tool_error")
+    exchange.result = result
+    return _envelope(result)
+
+
+def _empty_list(key: str) -> Callable[[Context, types.PaginatedRequestParams], Awaitable[dict[str, Any]]]:
+    async def handler(ctx: Context, params: types.PaginatedRequestParams) -> dict[str, Any]:
+        _refuse_cursor(params)
+        return {"resultType": "complete", key: []}
+
+    return handler
+
+
+_EMPTY_LISTS: Final = {
+    "prompts/list": "prompts",
+    "resources/list": "resources",
+    "resources/templates/list": "resourceTemplates",
+}
+
+
+def build_server() -> Server[Snapshot]:
     """The SDK's server with our handlers; one for the process, the snapshot comes with each request."""
-
-    async def list_tools(ctx: Context, params: types.PaginatedRequestParams | None) -> dict[str, Any]:
-        _refuse_cursor(params)
-        exchange = _exchange(ctx)
-        snapshot = exchange.snapshot
-        visible = snapshot.catalog.visible(exchange.call.principal)
-        described = [tool.describe(snapshot.sources[tool.source].shapes.get(tool.name)) for tool in visible]
-        return {"resultType": "complete", "tools": described}
-
-    async def call_tool(ctx: Context, params: types.CallToolRequestParams) -> dict[str, Any]:
-        exchange = _exchange(ctx)
-        call, snapshot = exchange.call, exchange.snapshot
-        tool = snapshot.catalog.require(params.name, call.principal)
-        exchange.tool = tool.name
-        meta = (ctx.params or {}).get("_meta") or {}
-        with tracing.tool_span(call, tool.name, ctx.protocol_version, meta) as span:
-            work = execute(call, snapshot.catalog, snapshot.sources, tool.name, params.arguments or {})
-            must_finish = tool.statement.writes and not exchange.is_modern
-            result = await (background.see_through(work) if must_finish else work)
-            if result.is_error:
-                span.set_attribute("gateway.error.code", result.code)
-                tracing.mark_failed(span, "tool_error")
-        exchange.result = result
-        return _envelope(result)
-
-    async def list_prompts(ctx: Context, params: types.PaginatedRequestParams | None) -> dict[str, Any]:
-        _refuse_cursor(params)
-        return {"resultType": "complete", "prompts": []}
-
-    async def list_resources(ctx: Context, params: types.PaginatedRequestParams | None) -> dict[str, Any]:
-        _refuse_cursor(params)
-        return {"resultType": "complete", "resources": []}
-
-    async def list_templates(ctx: Context, params: types.PaginatedRequestParams | None) -> dict[str, Any]:
-        _refuse_cursor(params)
-        return {"resultType": "complete", "resourceTemplates": []}
-
     private, public = CacheHint(_LIST_TTL_MS, "private"), CacheHint(_LIST_TTL_MS, "public")
     server: Server[Snapshot] = Server(
         "mcp-database-gateway",
@@ -174,11 +182,10 @@ def build_server(background: Background) -> Server[Snapshot]:
             "resources/templates/list": private,
         },
     )
-    server.add_request_handler("tools/list", types.PaginatedRequestParams, list_tools)
-    server.add_request_handler("tools/call", types.CallToolRequestParams, call_tool)
-    server.add_request_handler("prompts/list", types.PaginatedRequestParams, list_prompts)
-    server.add_request_handler("resources/list", types.PaginatedRequestParams, list_resources)
-    server.add_request_handler("resources/templates/list", types.PaginatedRequestParams, list_templates)
+    server.add_request_handler("tools/list", types.PaginatedRequestParams, _list_tools)
+    server.add_request_handler("tools/call", types.CallToolRequestParams, _call_tool)
+    for method, key in _EMPTY_LISTS.items():
+        server.add_request_handler(method, types.PaginatedRequestParams, _empty_list(key))
     # The SDK's own span middleware would double ours; this list is provisional API, used here only.
     server.middleware.clear()
     return server
@@ -190,8 +197,8 @@ def _exchange(ctx: Context) -> Exchange:
     return ctx.request
 
 
-def _refuse_cursor(params: types.PaginatedRequestParams | None) -> None:
-    if params is not None and params.cursor is not None:
+def _refuse_cursor(params: types.PaginatedRequestParams) -> None:
+    if params.cursor is not None:
         raise ProtocolError(INVALID_PARAMS, "Unknown cursor: lists come whole, on one page.")
 
 

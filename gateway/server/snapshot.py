@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from gateway.auth.verifier import Verifier, open_verifier
 from gateway.config.loader import Configuration
 from gateway.config.models import GatewaySettings
-from gateway.database.sources import Source, build_engine, open_sources
+from gateway.database.sources import Source, open_sources
 from gateway.tools.catalog import Catalog, build
+from gateway.tools.loading import engines_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ async def open_snapshot(configuration: Configuration) -> AsyncIterator[Snapshot]
         ConfigError: a tool cannot be built.
     """
     settings = configuration.settings
-    engines = {name: build_engine(source, name) for name, source in settings.sources.items()}
+    engines = engines_of(configuration)
     catalog = build(configuration, engines)
     async with AsyncExitStack() as stack:
         verifier = await stack.enter_async_context(open_verifier(settings.auth))

@@ -98,7 +98,8 @@ class Transport:
     """
 
     def __init__(self, background: mcp.Background, refusals: Refusals) -> None:
-        self._server = mcp.build_server(background)
+        self._server = mcp.build_server()
+        self._background = background
         self._refusals = refusals
 
     async def serve(
@@ -121,7 +122,7 @@ class Transport:
         answer = Answer(request, {"X-Request-ID": correlation_id}, may_stream=takes_stream)
         try:
             call = Call(correlation_id, principal, deadline, _reporter(answer, message))
-            exchange = mcp.Exchange(call, snapshot, answer, is_modern)
+            exchange = mcp.Exchange(call, snapshot, answer, self._background, is_modern)
             return await self._answer(request, exchange, message, record)
         except BaseException:
             await answer.abandon()

@@ -18,6 +18,7 @@ import pytest
 
 from gateway.cli.call import ArgumentError, parse_arguments
 from gateway.demo.sample import make_shop
+from tests.servers.programs import programs
 from tests.world import AUDIENCE, World, open_world
 
 _GATEWAY = [sys.executable, "-m", "gateway.cli.main"]
@@ -81,6 +82,34 @@ async def test_the_demo_goes_round_once() -> None:
         assert f"\n{step}. " in out
     assert "HTTP 403" in out
     assert 'Argument "id"' in out
+
+
+async def test_the_demo_invites_with_commands_that_work() -> None:
+    programs("curl")
+    # Unbuffered by being read line by line: the process flushes at the end of its tour.
+    process = await asyncio.create_subprocess_exec(
+        *_GATEWAY, "demo", "--port", "0", stdout=PIPE, stderr=PIPE, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+    )
+    assert process.stdout is not None
+    lines: list[str] = []
+    try:
+        async with asyncio.timeout(30):
+            while "Serving until Ctrl-C." not in (lines or [""])[-1]:
+                lines.append((await process.stdout.readline()).decode())
+        invitation = "".join(lines).split("Now you.")[1]
+        curl = invitation[invitation.index("  TOKEN=") : invitation.index("The same by")]
+        shell = await asyncio.create_subprocess_exec("bash", "-ec", curl, stdout=PIPE)
+        answer, _ = await asyncio.wait_for(shell.communicate(), 30)
+        assert json.loads(answer)["result"]["structuredContent"]["rows"][0]["id"] == 42
+        call = invitation[invitation.index(" call customer") : invitation.index("For an MCP client")]
+        code, out, _ = await _run(*call.replace("\\\n", " ").split())
+        assert code == 0
+        assert "42" in out
+        client = json.loads(invitation[invitation.index("{\n") : invitation.rindex("}") + 1])
+        assert client["mcpServers"]["shop"]["url"].startswith("http://127.0.0.1:")
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), 10) == 0
 
 
 async def test_serve_finishes_what_runs_and_exits_0_on_sigterm(tmp_path: Path) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,18 +28,6 @@ class Database:
     series: str
     typed: str
     breaks: str
-
-
-@contextmanager
-def running_postgresql(*options: str) -> Iterator[PostgresqlServer]:
-    """A started server in a folder that another account may enter, unlike pytest's."""
-    with tempfile.TemporaryDirectory(prefix="gateway-postgresql-", ignore_cleanup_errors=True) as folder:
-        server = PostgresqlServer(Path(folder), options)
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
 
 
 def sqlite_settings(path: Path, **overrides: Any) -> SqliteSettings:
@@ -89,7 +74,7 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     return Database(
         "postgresql",
         server.settings,
-        endless="select count(*) as n from generate_series(1, 1000000000000) a",
+        endless="select count(*) as n from (select generate_series(1, 1000000000000)) a",
         series="select i from generate_series(1, :n) i",
         typed="select id, label from item where id = :id",
         breaks="select 1 / (0 * :n::int) as n",

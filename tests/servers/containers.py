@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -53,7 +55,7 @@ class PostgresqlContainer:
         self.host = str(self._container.get_container_host_ip())
         self.port = int(self._container.get_exposed_port(5432))
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Stop and remove."""
         self._container.stop()
 
@@ -75,3 +77,14 @@ class PostgresqlContainer:
         return await asyncpg.connect(
             host=self.host, port=self.port, user=self.user, password=self.password, database=self.database, ssl=False
         )
+
+
+@contextmanager
+def running_container() -> Iterator[PostgresqlContainer]:
+    """A started container, removed at the end."""
+    server = PostgresqlContainer()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()

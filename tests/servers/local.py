@@ -4,19 +4,43 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import socket
 import subprocess
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from tests.servers import tree
 
 HOST = "127.0.0.1"
+_PORTS: Final = range(20_000, 32_000)
+"""Below the ephemeral range, so that no outgoing connection takes the port of a server that restarts."""
 
 
 def free_port() -> int:
     """A TCP port that nobody listens on now."""
-    with socket.create_server((HOST, 0)) as probe:
-        port: int = probe.getsockname()[1]
+    chance = random.SystemRandom()
+    while True:
+        port = chance.choice(_PORTS)
+        try:
+            socket.create_server((HOST, port)).close()
+        except OSError:
+            continue
         return port
+
+
+class Guardian:
+    """Ends a server and removes its folders when the tests' process vanishes, however that happens."""
+
+    def __init__(self, pid: int, *folders: Path) -> None:
+        command = [sys.executable, "-S", tree.__file__, str(pid), *map(str, folders)]
+        self.pid = pid
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+
+    def dismiss(self) -> None:
+        """The server was ended on purpose."""
+        self._process.communicate(b"done")
 
 
 def own(folder: Path) -> Path:

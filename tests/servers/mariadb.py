@@ -7,7 +7,10 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +149,15 @@ class MariadbServer:
             autocommit=True,
             ssl_disabled=True,
         )
+
+
+@contextmanager
+def running_mariadb(*options: str) -> Iterator[MariadbServer]:
+    """A started server, outside of pytest's folders: every other run of pytest closes those to the server's user."""
+    with tempfile.TemporaryDirectory(prefix="gateway-mariadb-", ignore_cleanup_errors=True) as folder:
+        server = MariadbServer(Path(folder), options)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,19 +23,27 @@ class Package:
         programs: what must be there.
         folders: where to look beside PATH; patterns.
         debian: the package to install.
+        quiet: files, with their text, that keep the package from creating anything when it is installed.
     """
 
     name: str
     programs: tuple[str, ...]
     folders: tuple[str, ...]
     debian: str
+    quiet: tuple[tuple[str, str], ...] = ()
 
+
+_NO_SERVICE: Final = ("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n")
+_NO_CLUSTER: Final = ("/etc/postgresql-common/createcluster.d/gateway-tests.conf", "create_main_cluster = false\n")
 
 PACKAGES: Final = {
     package.name: package
     for package in (
-        Package("postgresql", ("initdb", "pg_ctl", "pgbench"), ("usr/lib/postgresql/*/bin",), "postgresql"),
+        Package(
+            "postgresql", ("initdb", "pg_ctl", "pgbench"), ("usr/lib/postgresql/*/bin",), "postgresql", (_NO_CLUSTER,)
+        ),
         Package("mysql", ("mariadbd", "mariadb-install-db"), ("usr/sbin",), "mariadb-server"),
+        Package("curl", ("curl",), (), "curl"),
         Package("pgbouncer", ("pgbouncer",), ("usr/sbin",), "pgbouncer"),
     )
 }
@@ -52,12 +62,14 @@ def programs(name: str) -> dict[str, Path]:
     """
     package = PACKAGES[name]
     found = _find(package)
+    trouble = "apt-get was not asked: that takes root on Debian"
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        _install(package)
+        trouble = _install(package)
         found = _find(package)
     if found is None:
         raise MissingServer(
-            f"The tests need {name}: no container engine answers and {', '.join(package.programs)} are not here.\n"
+            f"The tests need {name}: no container engine answers and {', '.join(package.programs)} are not here "
+            f"({trouble or 'the package did not bring them'}).\n"
             f"Install them (Debian: apt-get install {package.debian}), or leave the engine out: "
             f"GATEWAY_TEST_SKIP={name}"
         )
@@ -71,18 +83,43 @@ def _find(package: Package) -> dict[str, Path] | None:
     return {program: Path(where) for program, where in found.items() if where} if all(found.values()) else None
 
 
-def _install(package: Package) -> None:
-    """Install a Debian package without letting it start a service."""
-    print(f"tests: installing {package.debian} with apt-get; no service is started", file=sys.stderr, flush=True)
-    policy = Path("/usr/sbin/policy-rc.d")
-    is_ours = not policy.exists()
-    if is_ours:
-        policy.write_text("#!/bin/sh\nexit 101\n")
-        policy.chmod(0o755)
+def _install(package: Package) -> str:
+    """Install a Debian package without letting it start or create anything; returns what went wrong."""
+    print(f"tests: installing {package.debian} with apt-get; no service is started", file=sys.__stderr__, flush=True)
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    install = ("install", "-y", "-qq", "--no-install-recommends", package.debian)
+    trouble = ""
+    with _in_place((_NO_SERVICE, *package.quiet)):
+        for command in (("update", "-qq"), install):
+            try:
+                result = subprocess.run(
+                    ["apt-get", *command],
+                    env=environment,
+                    check=False,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    timeout=600,
+                )
+            except subprocess.TimeoutExpired:
+                return "apt-get took longer than 600 s"
+            trouble = result.stderr.strip()[-600:]
+    return trouble
+
+
+@contextmanager
+def _in_place(files: tuple[tuple[str, str], ...]) -> Iterator[None]:
+    """Have files in place for a while; what was there before stays."""
+    made: list[Path] = []
     try:
-        for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", package.debian]):
-            subprocess.run(["apt-get", *command], env=environment, check=False, stdout=subprocess.DEVNULL)
+        for name, text in files:
+            path = Path(name)
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+                path.chmod(0o755)
+                made.append(path)
+        yield
     finally:
-        if is_ours:
-            policy.unlink()
+        for path in made:
+            path.unlink(missing_ok=True)
