@@ -5,16 +5,28 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.auth import verifier
+from gateway.cli import audit
 from gateway.config.loader import Configuration
 from gateway.config.problems import ConfigError, Problem
-from gateway.database.engine import Engine, Statement
+from gateway.database.engine import Audit, Auditable, Connection, Engine, Statement
 from gateway.tools.catalog import Catalog, build
 from gateway.tools.loading import engines_of, load_with_tools
 from gateway.tools.results import duplicate_columns
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was found at the databases."""
+
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    audits: dict[str, Audit] = field(default_factory=dict)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,21 +42,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check, print, and return 1 if anything is wrong."""
+    """Check, print, and return 1 if anything is wrong; warnings alone are not."""
+    findings = Findings()
     try:
         configuration, catalog, engines = _load(arguments.config)
-        problems: Sequence[Problem] = ()
         if not arguments.offline:
-            problems = asyncio.run(_prepare_all(configuration, engines, catalog.statements()))
+            asyncio.run(_prepare_all(configuration, engines, catalog.statements(), findings))
     except ConfigError as error:
         if not arguments.json:
             raise
-        problems, catalog = error.problems, None
+        findings.problems, catalog = list(error.problems), None
     if arguments.json:
-        print(json.dumps(_report(problems, catalog, is_offline=arguments.offline), indent=2))
-        return 1 if problems else 0
-    if problems:
-        raise ConfigError(problems)
+        print(json.dumps(_report(findings, catalog, is_offline=arguments.offline), indent=2))
+        return 1 if findings.problems else 0
+    for warning in findings.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if findings.problems:
+        raise ConfigError(findings.problems)
     reached = "not connected (--offline)" if arguments.offline else "every statement prepared"
     print(
         f"OK: {_count(len(catalog or ()), 'tool')}, {_count(len(configuration.settings.sources), 'source')}, {reached}."
@@ -64,58 +78,98 @@ def _load(path: Path) -> tuple[Configuration, Catalog, Mapping[str, Engine]]:
     return configuration, build(configuration, engines), engines
 
 
-def _report(problems: Sequence[Problem], catalog: Catalog | None, *, is_offline: bool) -> dict[str, object]:
+def _report(findings: Findings, catalog: Catalog | None, *, is_offline: bool) -> dict[str, object]:
     return {
-        "ok": not problems,
+        "ok": not findings.problems,
         "offline": is_offline,
         "tools": len(catalog) if catalog is not None else None,
-        "problems": [
-            {
-                "file": str(problem.place.file) if problem.place else None,
-                "line": problem.place.line if problem.place else None,
-                "key": ".".join(map(str, problem.path)),
-                "message": problem.message,
-            }
-            for problem in problems
-        ],
+        "problems": [_told(problem) for problem in findings.problems],
+        "warnings": [_told(warning) for warning in findings.warnings],
+    }
+
+
+def _told(problem: Problem) -> dict[str, object]:
+    return {
+        "file": str(problem.place.file) if problem.place else None,
+        "line": problem.place.line if problem.place else None,
+        "key": ".".join(map(str, problem.path)),
+        "message": problem.message,
     }
 
 
 async def _prepare_all(
-    configuration: Configuration, engines: Mapping[str, Engine], statements: Mapping[str, Sequence[Statement]]
-) -> list[Problem]:
+    configuration: Configuration,
+    engines: Mapping[str, Engine],
+    statements: Mapping[str, Sequence[Statement]],
+    findings: Findings,
+) -> None:
     """Ask every source at once; a source that cannot be reached is one problem, not one for each tool."""
-    checks = [_prepare(configuration, name, engine, statements.get(name, ())) for name, engine in engines.items()]
-    return [problem for found in await asyncio.gather(*checks) for problem in found]
+    found = {name: Findings() for name in engines}
+    checks = (
+        _check(configuration, name, engine, statements.get(name, ()), found[name]) for name, engine in engines.items()
+    )
+    await asyncio.gather(*checks)
+    for part in found.values():
+        findings.problems += part.problems
+        findings.warnings += part.warnings
+        findings.audits |= part.audits
+    findings.warnings += audit.budgets(configuration, findings.audits)
 
 
-async def _prepare(
-    configuration: Configuration, source: str, engine: Engine, statements: Sequence[Statement]
-) -> list[Problem]:
+async def _check(
+    configuration: Configuration, source: str, engine: Engine, statements: Sequence[Statement], findings: Findings
+) -> None:
     limit = configuration.settings.sources[source].connect_timeout
+    path = ("sources", source)
     try:
         async with asyncio.timeout(limit):
             connection = await engine.connect()
     except TimeoutError:
-        return [configuration.problem(("sources", source), f"no connection within {limit:g} s")]
+        findings.problems.append(configuration.problem(path, f"no connection within {limit:g} s"))
+        return
     except Exception as error:  # noqa: BLE001 - the engine names whatever its driver raised
-        failure = engine.translate(error)
-        return [configuration.problem(("sources", source), f"cannot connect: {failure.detail or failure.message}")]
+        findings.problems.append(configuration.problem(path, f"cannot connect: {_words(engine, error)}"))
+        return
     try:
-        problems = []
         for statement in statements:
-            path = ("tools", statement.name, "statement")
-            try:
-                async with asyncio.timeout(limit):
-                    columns = await connection.describe(statement)
-            except Exception as error:  # noqa: BLE001 - as above
-                failure = engine.translate(error)
-                problems.append(configuration.problem(path, failure.detail or failure.message))
-            else:
-                problems += [
-                    configuration.problem(path, f"two columns are named {name!r}; give one an alias")
-                    for name in duplicate_columns(columns)
-                ]
-        return problems
+            findings.problems += await _prepare(configuration, engine, connection, statement, limit)
+        if isinstance(connection, Auditable):
+            await _audit(configuration, source, engine, connection, findings)
     finally:
         connection.abort()
+
+
+async def _prepare(
+    configuration: Configuration, engine: Engine, connection: Connection, statement: Statement, limit: float
+) -> list[Problem]:
+    path = ("tools", statement.name, "statement")
+    try:
+        async with asyncio.timeout(limit):
+            columns = await connection.describe(statement)
+    except Exception as error:  # noqa: BLE001 - as above
+        return [configuration.problem(path, _words(engine, error))]
+    return [
+        configuration.problem(path, f"two columns are named {name!r}; give one an alias")
+        for name in duplicate_columns(columns)
+    ]
+
+
+async def _audit(
+    configuration: Configuration, source: str, engine: Engine, connection: Auditable, findings: Findings
+) -> None:
+    try:
+        async with asyncio.timeout(configuration.settings.sources[source].connect_timeout):
+            found = await connection.audit()
+    except Exception as error:  # noqa: BLE001 - as above
+        message = f"the server does not say what the account may do: {_words(engine, error)}"
+        findings.warnings.append(configuration.problem(("sources", source), message))
+        return
+    findings.audits[source] = found
+    findings.problems += audit.mistakes(configuration, source, found)
+    findings.warnings += audit.rights(configuration, source, found)
+
+
+def _words(engine: Engine, error: Exception) -> str:
+    """What an exception means, for the operator."""
+    failure = engine.translate(error)
+    return failure.detail or failure.message

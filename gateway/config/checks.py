@@ -9,7 +9,14 @@ from ipaddress import ip_address, ip_network
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from gateway.config.models import GatewaySettings, IssuerSettings, PostgresqlSettings, SourceSettings, ToolSettings
+from gateway.config.models import (
+    GatewaySettings,
+    IssuerSettings,
+    PostgresqlSettings,
+    SourceSettings,
+    SqliteSettings,
+    ToolSettings,
+)
 from gateway.config.problems import KeyPath
 from gateway.config.validation import suggestion
 
@@ -107,6 +114,9 @@ def _source(path: KeyPath, source: SourceSettings) -> Iterator[Finding]:
     if pool.min > pool.max:
         message = f"expected at most pool.max, which is {pool.max}, got {pool.min}"
         yield Finding((*path, "pool", "min"), message, ((*path, "pool", "max"),))
+    if source.session and isinstance(source, SqliteSettings):
+        message = "SQLite has no session settings and no row-level security; use :parameters, or another engine"
+        yield Finding((*path, "session"), message)
     if isinstance(source, PostgresqlSettings) and (source.tls.certificate is None) != (source.tls.key is None):
         given, absent = ("certificate", "key") if source.tls.certificate else ("key", "certificate")
         message = f"expected {absent} beside it; mutual TLS needs both"

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
+from gateway.config.session import SessionName, SessionOrigin
 from gateway.config.units import Duration, Size
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -172,6 +173,10 @@ class SourceSettings(Settings):
     """Longest time for opening one connection, TLS and login included."""
     statement_timeout: Timeout = 30.0
     """Longest time for one statement; it is stopped on the server."""
+    session: Annotated[Mapping[SessionName, SessionOrigin], AfterValidator(MappingProxyType)] = Field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    """Database settings that tell who calls, for row-level security: name (with a dot) and what it gets."""
 
 
 class PostgresqlSettings(SourceSettings):
@@ -251,6 +256,15 @@ class ToolSettings(Settings):
     """A tool that is not enabled does not exist for callers."""
 
 
+class DeploymentSettings(Settings):
+    """How many processes share the databases; `gateway check` counts their connections."""
+
+    max_replicas: Annotated[int, Field(ge=1)] = 1
+    """Most replicas that run at once."""
+    surge: Annotated[int, Field(ge=0)] = 1
+    """Replicas more during a rolling update."""
+
+
 class GatewaySettings(Settings):
     """The whole configuration."""
 
@@ -262,6 +276,8 @@ class GatewaySettings(Settings):
     """Authentication."""
     limits: LimitSettings = LimitSettings()
     """Rate limits."""
+    deployment: DeploymentSettings = DeploymentSettings()
+    """The replicas."""
     sources: Annotated[Mapping[Name, AnySource], AfterValidator(MappingProxyType)] = Field(
         default_factory=lambda: MappingProxyType({})
     )

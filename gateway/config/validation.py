@@ -183,6 +183,8 @@ def _mistake(data: Any, path: KeyPath, error: ErrorDetails, references: Mapping[
         return tag, f"expected an engine of this version, {' or '.join(engines())}" + _given(
             context["tag"], tag, references
         )
+    if kind == "session_name":
+        return path, f"expected {error['msg']}"
     if error["loc"][-1] == "[key]":
         return path, "expected a name of at most 64 letters, digits, _ . - that starts with a letter"
     if kind == "too_short" and is_secret(path):

@@ -7,10 +7,10 @@ that satisfies these protocols and one line in the registry (`sources.ENGINES`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from gateway.context import Report
 from gateway.errors import ToolError
@@ -147,6 +147,45 @@ class Connection(Protocol):
 
     def abort(self) -> None:
         """Drop the connection at once, without waiting for the peer."""
+
+
+@runtime_checkable
+class Identifiable(Protocol):
+    """A connection that can tell the database who calls."""
+
+    def identify(self, values: Mapping[str, str]) -> None:
+        """Put these settings into the session for the next run and only for it; no I/O.
+
+        They are visible to that run's statement, gone when it ends, and replaced by the next call of this.
+
+        Args:
+            values: the settings' names, which are plain identifiers joined by dots, and their values.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What an account may do on its server; the texts are for the operator, "" where it may not.
+
+    Attributes:
+        can_write: what lets it change data.
+        bypasses_row_security: what lifts row-level security for it.
+        owns_tables: which tables it owns.
+        connection_limit: connections that the server admits for it; None where it has no such limit.
+    """
+
+    can_write: str = ""
+    bypasses_row_security: str = ""
+    owns_tables: str = ""
+    connection_limit: int | None = None
+
+
+@runtime_checkable
+class Auditable(Protocol):
+    """A connection that can tell what its account may do."""
+
+    async def audit(self) -> Audit:
+        """Ask the server; changes nothing there. Raises the driver's own exceptions."""
 
 
 class Engine(Protocol):

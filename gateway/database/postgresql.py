@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,12 +11,13 @@ import asyncpg
 
 from gateway.config.models import PostgresqlSettings
 from gateway.context import Report
+from gateway.database import postgresql_audit, tls
 from gateway.database import postgresql_binding as binding
 from gateway.database import postgresql_errors as errors
 from gateway.database import postgresql_types as types
-from gateway.database import tls
-from gateway.database.engine import Column, Statement, Table
+from gateway.database.engine import Audit, Column, Statement, Table
 from gateway.database.failures import failure
+from gateway.database.postgresql_traces import Traces
 from gateway.errors import Code, ToolError
 
 _BATCH: Final = 500
@@ -27,6 +28,7 @@ _RESET: Final = (
     " select pg_advisory_unlock_all(); discard temp; discard sequences"
 )
 """What DISCARD ALL does, except that prepared statements stay."""
+_IDENTIFY: Final = "select set_config(name, value, true) from unnest($1::text[], $2::text[]) as told(name, value)"
 _CHANGING: Final = ("insert", "update", "delete", "merge")
 
 
@@ -115,6 +117,11 @@ class PostgresqlConnection:
         self._raw = raw
         self._prepared: dict[str, _Prepared] = {}
         self._numbers = itertools.count(1)
+        self._traces = Traces()
+        self._last = ""
+        self._is_clean = False
+        self._identity: Mapping[str, str] = {}
+        self._identify: Any = None
         self.needs_reset = False
         self.is_committing = False
 
@@ -135,6 +142,10 @@ class PostgresqlConnection:
         await self.ping()
         return columns
 
+    def identify(self, values: Mapping[str, str]) -> None:
+        """Settings for the next run, local to its transaction."""
+        self._identity = values
+
     async def run(self, statement: Statement, values: Sequence[Any], max_rows: int, report: Report) -> Table:
         """Run in a transaction of its own; once more when the schema changed under a prepared statement."""
         try:
@@ -142,6 +153,7 @@ class PostgresqlConnection:
         except (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError):
             await self._raw.execute("rollback")  # the server refused the old plan before it ran any of it
             self._prepared.clear()
+            self._traces.forget()
             await self._raw.reload_schema_state()
             return await self._run(statement, values, max_rows, report)
 
@@ -150,15 +162,29 @@ class PostgresqlConnection:
         await self._raw.execute("select 1")
 
     async def reset(self) -> None:
-        """End the transaction; undo settings, locks, cursors, channels, temporary objects."""
+        """End the transaction; undo settings, locks, cursors, channels, temporary objects.
+
+        After a read that leaves nothing, ending the transaction is all.
+        """
+        is_clean, self._is_clean, self._identity = self._is_clean, False, {}
         if self._raw.is_in_transaction():
             await self._raw.execute("rollback")
+        if not is_clean:
+            await self._wipe()
+        self.needs_reset = False
+        self.is_committing = False
+
+    async def _wipe(self) -> None:
         await self._raw.execute(_RESET)
         if self._raw.is_in_transaction():  # a BEGIN that was cancelled on its way had succeeded after all
             await self._raw.execute("rollback")
             await self._raw.execute(_RESET)
-        self.needs_reset = False
-        self.is_committing = False
+        if self._last:
+            await self._traces.ask(self._raw, self._last)
+
+    async def audit(self) -> Audit:
+        """What the account may do here."""
+        return await postgresql_audit.audit(self._raw)
 
     async def close(self) -> None:
         """Say goodbye and close the socket."""
@@ -196,15 +222,24 @@ class PostgresqlConnection:
     async def _run(self, statement: Statement, values: Sequence[Any], max_rows: int, report: Report) -> Table:
         prepared = await self._prepare(statement)
         bound = binding.bind(statement, prepared.binders, values)
-        self.needs_reset = True
+        self.needs_reset, self._is_clean, self._last = True, False, ""
         await self._raw.execute("begin read write" if statement.writes else "begin read only")
+        if self._identity:
+            await self._tell()
         try:
             if statement.writes:
                 return await self._write(prepared, bound, max_rows, report)
             records, _ = await self._fetch(prepared, bound, max_rows, report, is_whole=False)
         except asyncpg.NoActiveSQLTransactionError as error:
             raise failure(Code.STATEMENT_INVALID, "the statement ends its own transaction") from error
+        self._is_clean, self._last = self._traces.is_traceless(prepared.text), prepared.text
         return Table(prepared.columns, prepared.rows(records[:max_rows]), len(records) > max_rows)
+
+    async def _tell(self) -> None:
+        """Set every setting in one round trip, until the transaction ends."""
+        if self._identify is None:
+            self._identify = await self._raw.prepare(_IDENTIFY, name=f"gateway_{next(self._numbers)}")
+        await self._identify.fetch(list(self._identity), list(self._identity.values()))
 
     async def _write(self, prepared: _Prepared, bound: Sequence[Any], max_rows: int, report: Report) -> Table:
         if prepared.columns:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from gateway.context import Call
 from gateway.database.care import Member
-from gateway.database.engine import Column, Engine, Statement, Table
+from gateway.database.engine import Column, Engine, Identifiable, Statement, Table
 from gateway.database.failures import failure
 from gateway.errors import Code, ToolError
 
@@ -22,9 +23,10 @@ class Session:
         engine: names its failures.
         statement_timeout: seconds that one statement may take.
         learn: told the columns of every result.
+        identity: what the database is told of the caller.
     """
 
-    __slots__ = ("_engine", "_learn", "_member", "_statement_timeout")
+    __slots__ = ("_engine", "_identity", "_learn", "_member", "_statement_timeout")
 
     def __init__(
         self,
@@ -32,11 +34,13 @@ class Session:
         engine: Engine,
         statement_timeout: float,
         learn: Callable[[Statement, tuple[Column, ...]], None],
+        identity: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._member = member
         self._engine = engine
         self._statement_timeout = statement_timeout
         self._learn = learn
+        self._identity = identity
 
     async def run(self, statement: Statement, values: Sequence[Any], max_rows: int, call: Call) -> Table:
         """Run one statement with bind variables, within its limit and the call's deadline.
@@ -52,6 +56,7 @@ class Session:
         def report(line: str) -> None:
             call.report(f"{line} after {(time.monotonic() - started) * 1000:.0f} ms")
 
+        self._identify()
         member.is_dirty = True
         scope = asyncio.timeout(limit)
         try:
@@ -80,6 +85,14 @@ class Session:
             raise self._name(error, statement, self._statement_timeout if scope.expired() else None) from error
         member.is_dirty = False
         return columns
+
+    def _identify(self) -> None:
+        """Tell the connection who calls; one that cannot be told is not used for a caller who must be."""
+        connection = self._member.connection
+        if isinstance(connection, Identifiable):
+            connection.identify(self._identity)
+        elif self._identity:
+            raise failure(Code.INTERNAL, f"{type(connection).__name__} cannot tell the database who calls")
 
     def _name(self, error: Exception, statement: Statement, limit: float | None) -> ToolError:
         """The failure in our words; for a write that may have happened, exactly that."""

@@ -15,6 +15,7 @@ from gateway.context import Call, Principal
 from gateway.database.care import PoolStats
 from gateway.database.engine import Column, Engine, Statement
 from gateway.database.failures import failure
+from gateway.database.identity import identity_of
 from gateway.database.pool import Pool
 from gateway.database.session import Session
 from gateway.errors import Code, GatewayError, ToolError
@@ -118,10 +119,16 @@ class Source:
         """Borrow a connection for the length of the block.
 
         Raises:
-            ToolError: POOL_EXHAUSTED, POOL_TIMEOUT, CONNECT_TIMEOUT, or why the source is down.
+            ToolError: POOL_EXHAUSTED, POOL_TIMEOUT, CONNECT_TIMEOUT, or why the source is down;
+                ACCESS_DENIED when the token lacks what the session must be told.
         """
+        async with self._lend(call, identity_of(self.settings.session, call)) as session:
+            yield session
+
+    @asynccontextmanager
+    async def _lend(self, call: Call, identity: Mapping[str, str]) -> AsyncIterator[Session]:
         async with self._pool.lease(call) as member:
-            yield Session(member, self.engine, self.settings.statement_timeout, self._learn)
+            yield Session(member, self.engine, self.settings.statement_timeout, self._learn, identity)
 
     def start(self) -> None:
         """Begin to connect, without waiting."""
@@ -157,7 +164,7 @@ class Source:
         """Whether the database accepts the statement."""
         call = Call("", _ITSELF, asyncio.get_running_loop().time() + self.settings.statement_timeout)
         try:
-            async with self.lease(call) as session:
+            async with self._lend(call, {}) as session:
                 self._learn(statement, await session.describe(statement))
         except ToolError as error:
             if error.code in _REFUSALS:

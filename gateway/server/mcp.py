@@ -38,6 +38,7 @@ from gateway.tools.results import ToolResult
 
 INVALID_PARAMS: Final = -32602
 _LIST_TTL_MS: Final = 60_000
+_MAX_NAME: Final = 256
 _INSTRUCTIONS: Final = (
     "Each tool runs one fixed SQL statement. Results are {rows, row_count, truncated}; "
     "when truncated is true, narrow the query with the tool's parameters."
@@ -159,6 +160,17 @@ def _empty_list(key: str) -> Callable[[Context, types.PaginatedRequestParams], A
     return handler
 
 
+async def _read_resource(ctx: Context, params: types.ReadResourceRequestParams) -> dict[str, Any]:
+    """There are none; said as the specification says it of one that is missing."""
+    uri = str(params.uri)[:_MAX_NAME]
+    raise ProtocolError(INVALID_PARAMS, "There is no such resource; this server has tools only.", data={"uri": uri})
+
+
+async def _get_prompt(ctx: Context, params: types.GetPromptRequestParams) -> dict[str, Any]:
+    """There are none."""
+    raise ProtocolError(INVALID_PARAMS, "There is no such prompt; this server has tools only.")
+
+
 _EMPTY_LISTS: Final = {
     "prompts/list": "prompts",
     "resources/list": "resources",
@@ -186,6 +198,8 @@ def build_server() -> Server[Snapshot]:
     server.add_request_handler("tools/call", types.CallToolRequestParams, _call_tool)
     for method, key in _EMPTY_LISTS.items():
         server.add_request_handler(method, types.PaginatedRequestParams, _empty_list(key))
+    server.add_request_handler("resources/read", types.ReadResourceRequestParams, _read_resource)
+    server.add_request_handler("prompts/get", types.GetPromptRequestParams, _get_prompt)
     # The SDK's own span middleware would double ours; this list is provisional API, used here only.
     server.middleware.clear()
     return server

@@ -15,6 +15,7 @@ from gateway.config.problems import ConfigError, Problem
 from gateway.context import Principal
 from gateway.database.engine import Column, Engine, Statement
 from gateway.errors import InsufficientScope, ProtocolError
+from gateway.tools.classify import changes
 from gateway.tools.parameters import Parameters, compile_parameters
 from gateway.tools.results import Numbers, duplicate_columns, output_schema
 from gateway.tools.schema import Mistake
@@ -171,6 +172,8 @@ def _make(
         return None, mistakes
     scanned = scan(settings.statement, engine.dialect, parameters.types)
     mistakes += _statement_mistakes(scanned, parameters)
+    if not scanned.mistakes and not settings.writes:
+        mistakes += [(("statement",), text) for text in changes(scanned.text, engine.dialect)]
     if mistakes:
         return None, mistakes
     whole = configuration.settings

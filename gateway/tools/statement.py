@@ -24,6 +24,8 @@ from gateway.database.engine import Engine, Statement
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _SPACE_OR_LINE_COMMENT: Final = re.compile(r"\s+|--[^\r\n]*")
+_RUNS_IN_MYSQL: Final = ("/*!", "/*M!")
+"""What looks like a comment and is SQL to MySQL and MariaDB (MySQL manual, Comments)."""
 _SESSION_CONTROL: Final = frozenset(
     {"ABORT", "BEGIN", "COMMIT", "END", "PREPARE", "RELEASE", "ROLLBACK", "SAVEPOINT", "START"}
     | {"DEALLOCATE", "DISCARD", "LISTEN", "RESET", "SET", "UNLISTEN"}
@@ -66,7 +68,7 @@ def scan(sql: str, dialect: str, declared: Iterable[str]) -> Scan:
     if "\0" in sql:
         return Scan(sql, (), ("the statement contains a NUL character",))
     try:
-        tokens = _tokenizer(dialect).tokenize(sql)
+        tokens = tokenize(sql, dialect)
     except TokenError as error:
         return Scan(sql, (), (_unreadable(sql, dialect, error),))
     text, tokens, mistakes = _single(sql, tokens)
@@ -79,6 +81,22 @@ def scan(sql: str, dialect: str, declared: Iterable[str]) -> Scan:
     found = list(_placeholders(text, tokens))
     mistakes += [_undeclared(text, item, names) for item in found if item.name not in names]
     return Scan(text, tuple(item for item in found if item.name in names), tuple(mistakes))
+
+
+def tokenize(sql: str, dialect: str) -> list[Token]:
+    """The tokens of SQL, in which every unquoted word is a VAR.
+
+    Raises:
+        TokenError: a string, a quoted name or a comment is not closed.
+    """
+    return list(_tokenizer(dialect).tokenize(sql))
+
+
+def where(sql: str, position: int) -> str:
+    """A character of a statement as its author counts: from line 1, column 1."""
+    line = sql.count("\n", 0, position) + 1
+    column = position - (sql.rfind("\n", 0, position) + 1) + 1
+    return f"line {line}, column {column}"
 
 
 def render(name: str, found: Scan, engine: Engine, types: Mapping[str, str], *, writes: bool) -> Statement:
@@ -129,7 +147,7 @@ def _single(sql: str, tokens: Sequence[Token]) -> tuple[str, list[Token], list[s
         return sql, list(tokens), []
     further = [token for token in tokens[ends[0] :] if token.token_type is not TokenType.SEMICOLON]
     if further:
-        return sql, list(tokens), [f"a second statement begins at {_where(sql, further[0].start)}; a tool has one"]
+        return sql, list(tokens), [f"a second statement begins at {where(sql, further[0].start)}; a tool has one"]
     return sql[: tokens[ends[0]].start], list(tokens[: ends[0]]), []
 
 
@@ -166,7 +184,7 @@ def _native(sql: str, tokens: Sequence[Token], dialect: str) -> list[str]:
         if is_native:
             found.append(token)
     return [
-        f"{_where(sql, token.start)}: a placeholder of the database's own style; declare a parameter and write :name"
+        f"{where(sql, token.start)}: a placeholder of the database's own style; declare a parameter and write :name"
         for token in found
     ]
 
@@ -178,11 +196,11 @@ def _misread(sql: str, tokens: Sequence[Token], dialect: str) -> list[str]:
     gaps = zip([0, *(end for _, end in edges)], [*(start for start, _ in edges), len(sql)], strict=True)
     for start, end in gaps:
         if not _is_blank(sql[start:end], dialect):
-            mistakes.append(f"{_where(sql, start)}: write this comment more plainly: /* text */ or -- text")
+            mistakes.append(f"{where(sql, start)}: write this comment more plainly: /* text */ or -- text")
     for first, second in pairwise(tokens):
         is_continued = first.token_type is TokenType.BYTE_STRING and second.token_type is TokenType.STRING
         if is_continued and "\\" in sql[second.start : second.end + 1]:
-            mistakes.append(f"{_where(sql, second.start)}: write an E'...' string in one piece")
+            mistakes.append(f"{where(sql, second.start)}: write an E'...' string in one piece")
     return mistakes
 
 
@@ -191,6 +209,8 @@ def _is_blank(gap: str, dialect: str) -> bool:
     position, depth = 0, 0
     while position < len(gap):
         two = gap[position : position + 2]
+        if dialect == "mysql" and not depth and gap.startswith(_RUNS_IN_MYSQL, position):
+            return False
         if depth and two == "*/":
             position, depth = position + 2, depth - 1
         elif two == "/*" and (depth == 0 or dialect == "postgres"):
@@ -218,7 +238,7 @@ def _undeclared(sql: str, item: Placeholder, names: frozenset[str]) -> str:
         hint = f"did you mean :{close[0]}?"
     else:
         hint = "declare it, or put a space after the colon where it is not meant as a placeholder"
-    return f"{_where(sql, item.start)}: the placeholder :{item.name} has no parameter; {hint}"
+    return f"{where(sql, item.start)}: the placeholder :{item.name} has no parameter; {hint}"
 
 
 def _unreadable(sql: str, dialect: str, error: TokenError) -> str:
@@ -227,9 +247,3 @@ def _unreadable(sql: str, dialect: str, error: TokenError) -> str:
     if unclosed:
         return f"line {unclosed[2]}: a string or quoted name is not closed; {unclosed[1]} is missing"
     return f"the statement cannot be read as {dialect} SQL; look for a string or comment that is not closed"
-
-
-def _where(sql: str, position: int) -> str:
-    line = sql.count("\n", 0, position) + 1
-    column = position - (sql.rfind("\n", 0, position) + 1) + 1
-    return f"line {line}, column {column}"

@@ -24,7 +24,7 @@ MISTAKES = {
     "key of another engine": (
         SHOP.replace("path:", "hosts: x, path:"),
         "2: sources.shop.hosts: unknown key; known here: access, connect_timeout, engine, path, pool, required, "
-        "statement_timeout",
+        "session, statement_timeout",
     ),
     "not an integer": ("server:\n  port: ten", '2: server.port: expected an integer, got text "ten"'),
     "quoted number": ('server: {port: "8080"}', '1: server.port: expected an integer, got text "8080"'),
@@ -84,6 +84,21 @@ MISTAKES = {
         '4: sources.shop.host: expected text that is not empty, got text ""',
     ),
     "missing key": (POSTGRESQL.replace("    host: db\n", ""), "2: sources.shop.host: missing; it has no default"),
+    "session of SQLite": (
+        "sources:\n  shop: {engine: sqlite, path: a, session: {app.user: subject}}",
+        "2: sources.shop.session: SQLite has no session settings and no row-level security; use :parameters, or"
+        " another engine",
+    ),
+    "session setting without a dot": (
+        POSTGRESQL + "    session: {search_path: subject}\n",
+        "7: sources.shop.session.search_path: expected a name with a dot, such as app.tenant: letters, digits and _,"
+        " at most 63 characters",
+    ),
+    "session value of no kind": (
+        POSTGRESQL + "    session: {app.user: email}\n",
+        "7: sources.shop.session.app.user: expected subject, issuer, client_id, correlation_id or claim:PATH,"
+        ' got text "email"',
+    ),
     "no engine": (
         "sources:\n  shop: {path: a}",
         "2: sources.shop.engine: missing; expected one of mysql, postgresql, sqlite",

@@ -27,6 +27,7 @@ SECTIONS: Final[Mapping[str, type[models.Settings]]] = {
     "`auth.issuers`, each": models.IssuerSettings,
     "`auth.cache`": models.VerdictCacheSettings,
     "`limits`": models.LimitSettings,
+    "`deployment`": models.DeploymentSettings,
     "`sources.NAME`": models.SourceSettings,
     "`sources.NAME` with `engine: postgresql`": models.PostgresqlSettings,
     "`sources.NAME` with `engine: mysql`": models.MysqlSettings,

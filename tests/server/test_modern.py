@@ -196,6 +196,13 @@ async def test_the_id_comes_back_as_it_was(world: World, identifier: str | int) 
     assert (await world.send(body, headers=routing(body))).message["id"] == identifier
 
 
+async def test_a_resource_or_prompt_that_is_not_there_is_invalid_params(world: World) -> None:
+    body = envelope("resources/read", {"uri": "test://nothing"})
+    reply = await world.send(body, headers={**routing(body), "Mcp-Name": "test://nothing"})
+    assert (reply.status, reply.error["code"], reply.error["data"]) == (400, -32602, {"uri": "test://nothing"})
+    assert (await world.modern("prompts/get", {"name": "nothing"})).error["code"] == -32602
+
+
 async def test_a_bad_cursor_is_invalid_params(world: World) -> None:
     assert (await world.modern("tools/list", {"cursor": "7"})).error["code"] == -32602
 

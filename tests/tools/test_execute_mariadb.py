@@ -38,12 +38,17 @@ async def test_a_parameter_that_is_used_twice_is_bound_twice(mariadb: MariadbSer
         " (id int primary key, name varchar(50), email varchar(50), balance decimal(20,4)) charset utf8mb4",
         "insert into customers values (1, 'Ada', 'ada@a', 1.5), (2, 'Böb 😀', 'Ada', 0), (3, 'Cyd', null, null)",
     )
-    shop = mariadb.settings(access="read-write").model_dump(mode="json", exclude_none=True)
-    shop |= {"password": mariadb.password, "host": mariadb.host}
+    shop = {
+        "engine": "mysql",
+        "host": mariadb.host,
+        "port": mariadb.port,
+        "database": mariadb.database,
+        "user": mariadb.user,
+        "password": mariadb.password,
+        "access": "read-write",
+    }
     written = {
-        "sources": {
-            "shop": {key: shop[key] for key in ("engine", "host", "port", "database", "user", "password", "access")}
-        },
+        "sources": {"shop": shop},
         "tools": {name: {"description": "A tool.", "source": "shop"} | tool for name, tool in TOOLS.items()},
     }
     settings = GatewaySettings.model_validate_json(json.dumps(written))

@@ -1,0 +1,31 @@
+"""The types of a source's `session` settings: what the database calls them, and where their values come from."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+_NAME: Final = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$"
+_ORIGIN: Final = r"^(subject|issuer|client_id|correlation_id|claim:[^\s.]+(\.[^\s.]+)*)$"
+_LONGEST: Final = 63
+
+
+def _is_name(text: str) -> str:
+    """A custom setting of PostgreSQL has a prefix (PostgreSQL documentation, section 20.16)."""
+    if not re.fullmatch(_NAME, text) or len(text) > _LONGEST:
+        message = "a name with a dot, such as app.tenant: letters, digits and _, at most 63 characters"
+        raise PydanticCustomError("session_name", message)
+    return text
+
+
+def _is_origin(text: str) -> str:
+    if not re.fullmatch(_ORIGIN, text):
+        raise PydanticCustomError("session_origin", "subject, issuer, client_id, correlation_id or claim:PATH")
+    return text
+
+
+SessionName = Annotated[str, AfterValidator(_is_name), WithJsonSchema({"type": "string", "pattern": _NAME})]
+SessionOrigin = Annotated[str, AfterValidator(_is_origin), WithJsonSchema({"type": "string", "pattern": _ORIGIN})]

@@ -1,0 +1,200 @@
+"""The database is told who calls, and told nothing else: not to the next caller, not after a cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.context import Call, Principal
+from gateway.database.engine import Identifiable
+from gateway.database.identity import claim_at, identity_of
+from gateway.database.session import Session
+from gateway.database.sources import Source
+from gateway.errors import Code, ToolError
+from tests.database.conftest import Database
+from tests.database.support import ROUNDS, reached, statement, until
+from tests.servers.postgresql import PostgresqlServer
+
+SESSION = {"app.tenant": "claim:tenant_id", "app.user": "subject", "app.request": "correlation_id"}
+READ = """
+select coalesce(current_setting('app.tenant', true), '') as tenant,
+       coalesce(current_setting('app.user', true), '') as who, pg_sleep(:pause)::text as slept
+"""
+
+
+def caller(claims: Mapping[str, Any], *, subject: str = "ada", client_id: str = "agent", seconds: float = 20.0) -> Call:
+    principal = Principal("https://idp.test", subject, client_id, frozenset(), MappingProxyType(dict(claims)))
+    return Call("request-1", principal, asyncio.get_running_loop().time() + seconds)
+
+
+async def asked(source: Source, call: Call, pause: float = 0.0) -> list[Any]:
+    item = statement(source.engine, READ, name="read", pause="number")
+    async with source.lease(call) as session:
+        return list((await session.run(item, [pause], 10, call)).rows[0][:2])
+
+
+@pytest.mark.parametrize(
+    ("claims", "path", "expected"),
+    [
+        ({"a": 1}, "a", 1),
+        ({"a": {"b": {"c": "x"}}}, "a.b.c", "x"),
+        ({"https://example.com/tenant": "x"}, "https://example.com/tenant", "x"),
+        ({"https://example.com/app": {"tenant": "x"}}, "https://example.com/app.tenant", "x"),
+        ({"a.b": 1, "a": {"b": 2}}, "a.b", 1),
+        ({"a.b": 1, "a": {"b": {"c": 2}}}, "a.b.c", 2),
+    ],
+)
+def test_claims_are_found_by_their_path(claims: Mapping[str, Any], path: str, expected: Any) -> None:
+    assert claim_at(claims, path) == expected
+
+
+_KEYS = st.text("ab.", min_size=1, max_size=3).filter(lambda key: not key.startswith(".") and not key.endswith("."))
+_CLAIMS = st.recursive(st.integers(), lambda inner: st.dictionaries(_KEYS, inner, max_size=3), max_leaves=6)
+
+
+@given(st.dictionaries(_KEYS, _CLAIMS, min_size=1, max_size=3))
+def test_every_leaf_is_found_unless_a_longer_name_hides_it(claims: dict[str, Any]) -> None:
+    def leaves(node: Any, path: str) -> list[tuple[str, Any]]:
+        if not isinstance(node, dict):
+            return [(path, node)]
+        return [leaf for key, inner in node.items() for leaf in leaves(inner, f"{path}.{key}" if path else key)]
+
+    found = leaves(claims, "")
+    for path, _ in found:
+        assert claim_at(claims, path) in [value for other, value in found if other == path] + [
+            node for node in _nodes(claims) if isinstance(node, dict)
+        ]
+
+
+def _nodes(node: Any) -> list[Any]:
+    return [node, *(each for inner in node.values() for each in _nodes(inner))] if isinstance(node, dict) else [node]
+
+
+async def test_values_are_text_and_what_is_no_text_is_json() -> None:
+    origins = {
+        "a.a": "claim:text",
+        "a.b": "claim:number",
+        "a.c": "claim:flag",
+        "a.d": "claim:realm_access.roles",
+        "a.e": "claim:realm_access",
+        "a.f": "issuer",
+        "a.g": "client_id",
+        "a.h": "correlation_id",
+        "a.i": "subject",
+    }
+    claims: dict[str, Any] = {
+        "text": "Ünï ' \" \\ ;",
+        "number": 12345678901234567890,
+        "flag": False,
+        "realm_access": {"roles": ["x", "y"]},
+    }
+    assert identity_of(origins, caller(claims)) == {
+        "a.a": "Ünï ' \" \\ ;",
+        "a.b": "12345678901234567890",
+        "a.c": "false",
+        "a.d": '["x","y"]',
+        "a.e": '{"roles":["x","y"]}',
+        "a.f": "https://idp.test",
+        "a.g": "agent",
+        "a.h": "request-1",
+        "a.i": "ada",
+    }
+
+
+@pytest.mark.parametrize("value", [None, "", "a\0b", "a\ud800"])
+async def test_what_cannot_be_told_is_refused(value: Any) -> None:
+    with pytest.raises(ToolError) as caught:
+        identity_of({"app.tenant": "claim:tenant_id"}, caller({"tenant_id": value}))
+    assert caught.value.code is Code.ACCESS_DENIED
+    assert "tenant_id" in caught.value.message
+    with pytest.raises(ToolError, match="its client_id is missing"):
+        identity_of({"app.client": "client_id"}, caller({}, client_id=""))
+
+
+async def test_nothing_runs_for_a_token_that_says_too_little(postgresql: PostgresqlServer) -> None:
+    async with reached(postgresql.settings(session=SESSION)) as source:
+        before = source.stats
+        with pytest.raises(ToolError) as caught:
+            await asked(source, caller({"other": 1}))
+        assert caught.value.code is Code.ACCESS_DENIED
+        assert source.stats == before
+
+
+async def test_an_engine_without_identity_serves_no_caller_who_needs_one(database: Database) -> None:
+    async with reached(database.settings()) as source:
+        item = statement(source.engine, database.typed, id="integer")
+        call = caller({})
+        async with source.lease(call) as session:
+            member = session._member
+            known = Session(member, source.engine, 5, lambda *_: None, {"app.user": "ada"})
+            if isinstance(member.connection, Identifiable):
+                assert (await known.run(item, [1], 1, call)).rows
+            else:
+                with pytest.raises(ToolError, match="correlation id") as caught:
+                    await known.run(item, [1], 1, call)
+                assert caught.value.code is Code.INTERNAL
+
+
+async def test_each_call_is_its_callers_and_nobodys_afterwards(postgresql: PostgresqlServer) -> None:
+    plain = postgresql.settings(access="read-write", pool={"min": 1, "max": 1})
+    settings = postgresql.settings(access="read-write", session=SESSION, pool={"min": 1, "max": 1})
+    async with reached(settings) as source:
+        for name in ("acme", "x'; drop table item; --", "globex" * 500):
+            assert await asked(source, caller({"tenant_id": name}, subject=name)) == [name, name]
+            async with source.lease(caller({"tenant_id": "seen"})) as session:
+                bare = Session(session._member, source.engine, 5, lambda *_: None)
+                left = await bare.run(statement(source.engine, READ, pause="number"), [0], 1, caller({}))
+            assert list(left.rows[0][:2]) == ["", ""]
+        write = statement(source.engine, "create temp table t as select current_setting('app.user')", writes=True)
+        call = caller({"tenant_id": "acme"})
+        async with source.lease(call) as session:
+            await session.run(write, [], 1, call)
+            bare = Session(session._member, source.engine, 5, lambda *_: None)
+            left = await bare.run(statement(source.engine, READ, pause="number"), [0], 1, call)
+            assert list(left.rows[0][:2]) == ["", ""]
+    async with reached(plain) as source:
+        assert await asked(source, caller({})) == ["", ""]
+
+
+async def test_cancelled_callers_leave_their_name_to_nobody(postgresql: PostgresqlServer) -> None:
+    randomness = random.Random(7)
+    settings = postgresql.settings(session=SESSION, pool={"min": 2, "max": 3, "max_waiting": 1000})
+    wrong: list[tuple[str, list[Any]]] = []
+    finished = cancelled = 0
+
+    async def client(source: Source, number: int) -> None:
+        nonlocal finished, cancelled
+        for round_ in range(ROUNDS):
+            name = f"{number}-{round_}"
+            call = caller({"tenant_id": name}, subject=name)
+            task = asyncio.create_task(asked(source, call, randomness.choice([0, 0, 0.002])))
+            done, _ = await asyncio.wait({task}, timeout=randomness.choice([5, randomness.uniform(0, 0.004)]))
+            if not done:
+                task.cancel()
+                await asyncio.wait({task})
+            if task.cancelled():
+                cancelled += 1
+                continue
+            finished += 1
+            if (told := task.result()) != [name, name]:
+                wrong.append((name, told))
+
+    async with reached(settings) as source:
+        await asyncio.gather(*(client(source, number) for number in range(8)))
+        await until(lambda: source.stats.active == 0)
+        call = caller({"tenant_id": "last"})
+        async with source.lease(call) as session:
+            bare = Session(session._member, source.engine, 5, lambda *_: None)
+            left = await bare.run(statement(source.engine, READ, pause="number"), [0], 1, call)
+    assert wrong == []
+    assert list(left.rows[0][:2]) == ["", ""]
+    assert finished
+    assert cancelled
+    print(f"{finished} calls told who they were, {cancelled} cancelled")

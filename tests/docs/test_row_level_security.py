@@ -1,0 +1,60 @@
+"""The guide to row-level security, done as it is written: two tenants, each sees only its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from gateway.config.loader import load
+from gateway.context import Call, Principal
+from gateway.database.sources import build_engine, open_sources
+from gateway.tools.catalog import build
+from gateway.tools.execute import execute
+from gateway.tools.results import ToolResult
+from tests.database.support import until
+from tests.servers.postgresql import PostgresqlServer
+
+_PAGE = (Path(__file__).parents[2] / "docs/how-to/row-level-security.md").read_text()
+
+
+def _block(language: str) -> str:
+    (text,) = re.findall(rf"```{language}\n(.*?)```", _PAGE, re.DOTALL)
+    return str(text)
+
+
+def _caller(**claims: Any) -> Principal:
+    return Principal("https://idp.example.com/", "agent", "client", frozenset({"mcp:tools"}), claims)
+
+
+async def test_each_tenant_sees_only_its_own(own_postgresql: PostgresqlServer, tmp_path: Path) -> None:
+    admin = await own_postgresql.admin()
+    await admin.execute(_block("sql"))
+    await admin.close()
+    path = tmp_path / "gateway.yaml"
+    path.write_text(_block("yaml"))
+    place = {"DB_HOST": own_postgresql.host, "DB_PORT": str(own_postgresql.port), "DB_NAME": own_postgresql.database}
+    configuration = load(path, environment=os.environ | place | {"DB_PASSWORD": "change-me"})
+    engines = {name: build_engine(each, name) for name, each in configuration.settings.sources.items()}
+    catalog = build(configuration, engines)
+    async with open_sources(configuration.settings, engines, catalog.statements()) as sources:
+        await until(lambda: "my_orders" in sources["shop"].shapes)
+
+        async def ask(principal: Principal) -> ToolResult:
+            call = Call("id", principal, asyncio.get_running_loop().time() + 20)
+            return await execute(call, catalog, sources, "my_orders", {})
+
+        def items(result: ToolResult) -> list[str]:
+            return [row["item"] for row in json.loads(result.structured or b"")["rows"]]
+
+        tenants = ["acme", "globex", "nobody", "' or true --"] * 10
+        answers = await asyncio.gather(*(ask(_caller(tenant_id=tenant)) for tenant in tenants))
+        expected = {"acme": ["anvil", "rocket"], "globex": ["laser"]}
+        assert [items(answer) for answer in answers] == [expected.get(tenant, []) for tenant in tenants]
+        refused = await ask(_caller())
+        assert refused.is_error
+        assert refused.code == "access_denied"
+        assert "tenant_id is missing" in refused.text
