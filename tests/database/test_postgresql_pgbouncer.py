@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import asyncpg
 import pytest
 
 from gateway.errors import Code, ToolError
-from tests.database.support import ROUNDS, reached, run, started, statement, until
+from tests.database.support import NOBODY, ROUNDS, call, reached, run, started, statement, until
 from tests.servers.pgbouncer import PgbouncerServer
 
 SETTINGS = ("statement_timeout", "TimeZone", "jit", "transaction_read_only")
@@ -58,6 +59,23 @@ async def test_settings_hold_in_the_call_and_are_gone_after_it(pgbouncer: Pgboun
     async with shared.transaction():
         assert list(await shared.fetchrow(f"select {columns}")) == list(plain)
     await shared.close()
+
+
+async def test_each_caller_has_a_name_of_its_own_and_leaves_none(pgbouncer: PgbouncerServer) -> None:
+    settings = pgbouncer.settings(pool={"min": 8, "max": 8}, session={"app.user": "subject"})
+    async with reached(settings, name="names") as source:
+        item = statement(source.engine, "select current_setting('app.user', true) as who", name="who")
+
+        async def client(subject: str) -> None:
+            asked = replace(call(), principal=replace(NOBODY, subject=subject))
+            for _ in range(ROUNDS // 2):
+                async with source.lease(asked) as session:
+                    assert (await session.run(item, [], 1, asked)).rows[0][0] == subject
+
+        await asyncio.gather(*(client(f"user {number}") for number in range(8)))
+    async with reached(pgbouncer.settings(), name="nameless") as source:
+        for _ in range(10):
+            assert not (await run(source, statement(source.engine, item.text))).rows[0][0]
 
 
 async def test_a_cancelled_statement_stops_on_the_server(pgbouncer: PgbouncerServer) -> None:
