@@ -104,7 +104,6 @@ class MysqlConnection:
         self._settings = settings
         self._prepared: dict[str, tuple[str, Prepared, tuple[Column, ...]]] = {}
         self._is_reading = settings.access == "read-only"
-        self._running: asyncio.Future[Any] | None = None
         self._stopping: asyncio.Future[None] | None = None
         self._is_leaving = False
         self._identity: Mapping[str, str] = {}
@@ -159,8 +158,13 @@ class MysqlConnection:
         self._identity = values
 
     async def run(self, statement: Statement, values: Sequence[Any], max_rows: int, report: Report) -> Table:
-        """Run with bind variables; a write commits, a read runs in a read-only session."""
-        return await self._stoppable(self._run(statement, values, max_rows, report))
+        """Run with bind variables; a write commits, a read runs in a read-only session.
+
+        A caller who leaves once the commit was sent leaves `is_committing` set, whatever came of it.
+        """
+        table = await self._stoppable(self._run(statement, values, max_rows, report))
+        self.is_committing = False
+        return table
 
     async def _run(self, statement: Statement, values: Sequence[Any], max_rows: int, report: Report) -> Table:
         parameters = bind(statement, values)
@@ -187,9 +191,9 @@ class MysqlConnection:
         try:
             await self._link.command("commit")
         except MySQLError as error:
-            self.is_committing = self.is_closed or errors.is_lost(error)  # else the server has answered: undone
+            is_open = self.is_closed or errors.is_lost(error) or errors.is_stopped(error)
+            self.is_committing = is_open  # else the server has answered: undone
             raise
-        self.is_committing = False
 
     async def _fetch(self, execution: Execution, max_rows: int, report: Report, *, is_whole: bool = False) -> Table:
         """At most `max_rows` rows and one to know; what is beyond is drained, or killed when it is much."""
@@ -231,21 +235,21 @@ class MysqlConnection:
 
     async def _stoppable(self, work: Coroutine[Any, Any, T]) -> T:
         """Run work on the wire in a task of its own: cancelled itself, it would close the socket, not end the query."""
-        running = self._running = asyncio.ensure_future(work)
+        running = asyncio.ensure_future(work)
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
-            if not running.done():
-                self._is_leaving = True
-                self._stopping = asyncio.ensure_future(self._stop(running))
-                await asyncio.wait({self._stopping}, timeout=_KILL_WAIT)
+            self._is_leaving = True
+            self._stopping = asyncio.ensure_future(self._stop(running))
+            await asyncio.wait({self._stopping}, timeout=_KILL_WAIT)
             raise
 
     async def _stop(self, running: asyncio.Future[Any]) -> None:
         """Kill the query and wait for the server's word; without one the connection is dropped."""
         try:
             async with asyncio.timeout(_KILL_LIMIT):
-                await self._kill()
+                if not running.done():
+                    await self._kill()
                 await asyncio.wait({running})
         except (TimeoutError, MySQLError, OSError):
             self._link.drop()

@@ -82,15 +82,15 @@ async def is_at(server: MariadbServer, where: str, count: int) -> bool:
     return await sessions(server, where) == count
 
 
-async def test_random_cancellation_leaves_the_server_clean(server: MariadbServer) -> None:
-    """Thousands of rounds with GATEWAY_TEST_ROUNDS; some connections are killed on the way."""
-    dice = random.Random(11)
-    await server.execute("drop table if exists written", "create table written (n int)")
-    rounds, counts = ROUNDS * 10, {"done": 0, "cancelled": 0, "failed": 0, "killed": 0}
-    before, failures = asyncio.all_tasks(), list[ToolError]()
-    pool = {"min": 2, "max": 5, "acquire_timeout": "20s", "max_waiting": 1000}
-    async with reached(settings(server, access="read-write", pool=pool)) as source:
-        items = [
+class Fuzzer:
+    """Callers who leave at any moment, on connections that are killed now and then."""
+
+    def __init__(self, source: Source, server: MariadbServer) -> None:
+        self._dice = random.Random(11)
+        self._source, self._server = source, server
+        self.counts = {"done": 0, "cancelled": 0, "failed": 0, "killed": 0}
+        self.failures: list[ToolError] = []
+        self._items = [
             statement(source.engine, "select seq from seq_1_to_1000", name="rows"),
             statement(source.engine, "select seq from seq_1_to_5000000", name="many"),
             statement(source.engine, "select sleep(0.01) as n", name="sleep"),
@@ -100,26 +100,35 @@ async def test_random_cancellation_leaves_the_server_clean(server: MariadbServer
             statement(source.engine, "insert into written values (1), (1)", name="write", writes=True),
         ]
 
-        async def worker(count: int) -> None:
-            for _ in range(count):
-                item = dice.choice(items)
-                values = [dice.randrange(10**9)] if item.name == "lock" else []
-                task = asyncio.create_task(run(source, item, *values, max_rows=1000))
-                if dice.random() < 0.6:
-                    await asyncio.sleep(dice.random() ** 3 * 0.015)
-                    task.cancel()
-                if dice.random() < 0.01:
-                    counts["killed"] += await kill_one(dice, server)
-                try:
-                    await task
-                    counts["done"] += 1
-                except asyncio.CancelledError:
-                    counts["cancelled"] += 1
-                except ToolError as error:
-                    failures.append(error)
-                    counts["failed"] += 1
+    async def work(self, rounds: int) -> None:
+        for _ in range(rounds):
+            item = self._dice.choice(self._items)
+            values = [self._dice.randrange(10**9)] if item.name == "lock" else []
+            task = asyncio.create_task(run(self._source, item, *values, max_rows=1000))
+            if self._dice.random() < 0.6:
+                await asyncio.sleep(self._dice.random() ** 3 * 0.015)
+                task.cancel()
+            if self._dice.random() < 0.01:
+                self.counts["killed"] += await kill_one(self._dice, self._server)
+            try:
+                await task
+                self.counts["done"] += 1
+            except asyncio.CancelledError:
+                self.counts["cancelled"] += 1
+            except ToolError as error:
+                self.failures.append(error)
+                self.counts["failed"] += 1
 
-        await asyncio.gather(*(worker(rounds // 10) for _ in range(10)))
+
+async def test_random_cancellation_leaves_the_server_clean(server: MariadbServer) -> None:
+    """Thousands of rounds with GATEWAY_TEST_ROUNDS; some connections are killed on the way."""
+    await server.execute("drop table if exists written", "create table written (n int)")
+    await server.execute("install plugin if not exists metadata_lock_info soname 'metadata_lock_info'")
+    rounds, before = ROUNDS * 10, asyncio.all_tasks()
+    pool = {"min": 2, "max": 5, "acquire_timeout": "20s", "max_waiting": 1000}
+    async with reached(settings(server, access="read-write", pool=pool)) as source:
+        fuzzer = Fuzzer(source, server)
+        await asyncio.gather(*(fuzzer.work(rounds // 10) for _ in range(10)))
         await until(lambda: source.stats.active == source.stats.opening == 0 and source.stats.idle >= 2)
 
         async def is_level() -> bool:
@@ -128,18 +137,16 @@ async def test_random_cancellation_leaves_the_server_clean(server: MariadbServer
 
         await until_true(is_level)
         locks = "select count(*) from information_schema.metadata_lock_info where lock_type = 'User lock'"
-        assert (
-            await server.execute("install plugin if not exists metadata_lock_info soname 'metadata_lock_info'", locks)
-        )[0][0] == 0
+        assert (await server.execute(locks))[0][0] == 0
         assert (await server.execute("select count(*) % 2 from written"))[0][0] == 0
         for _ in range(source.stats.idle):
             assert (await run(source, statement(source.engine, "select @leak as v", name="v"))).rows[0][0] is None
-    assert counts["cancelled"] > rounds / 10
+    assert fuzzer.counts["cancelled"] > rounds / 10
     lost = {Code.CONNECTION_LOST, Code.OUTCOME_UNKNOWN}
-    assert [f"{error.code} {error.detail}" for error in failures if error.code not in lost] == []
+    assert [f"{error.code} {error.detail}" for error in fuzzer.failures if error.code not in lost] == []
     await until_true(lambda: is_at(server, "true", 0))
     await until(lambda: asyncio.all_tasks() <= before)
-    print(f"{rounds} rounds: {counts}")
+    print(f"{rounds} rounds: {fuzzer.counts}")
 
 
 async def kill_one(dice: random.Random, server: MariadbServer) -> int:
@@ -455,3 +462,19 @@ async def test_a_source_that_is_down_at_the_start(own: MariadbServer) -> None:
         own.start()
         await until(lambda: "later" in source.shapes)
         assert [list(row) for row in (await run(source, item)).rows] == [[1]]
+
+
+async def test_a_deadline_during_the_commit_leaves_the_outcome_open(server: MariadbServer) -> None:
+    await server.execute("create or replace table committed (n int) engine=innodb")
+    admin = await server.admin()
+    async with reached(settings(server, access="read-write", statement_timeout="300ms")) as source:
+        item = statement(source.engine, "insert into committed values (1)", name="insert", writes=True)
+        await run(source, item)
+        for stage in ("start", "flush", "block_ddl", "block_commit"):
+            await admin.query(f"backup stage {stage}")
+        with pytest.raises(ToolError) as caught:
+            await run(source, item)
+        assert caught.value.code is Code.OUTCOME_UNKNOWN
+        await admin.query("backup stage end")
+        admin.close()
+        assert (await run(source, item)).affected == 1

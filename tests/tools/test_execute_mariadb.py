@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,17 @@ async def test_a_parameter_that_is_used_twice_is_bound_twice(mariadb: MariadbSer
         " (id int primary key, name varchar(50), email varchar(50), balance decimal(20,4)) charset utf8mb4",
         "insert into customers values (1, 'Ada', 'ada@a', 1.5), (2, 'Böb 😀', 'Ada', 0), (3, 'Cyd', null, null)",
     )
-    shop = mariadb.settings(access="read-write").model_dump(mode="json", exclude_none=True)
-    shop |= {"password": mariadb.password, "host": mariadb.host}
+    shop = {
+        "engine": "mysql",
+        "host": mariadb.host,
+        "port": mariadb.port,
+        "database": mariadb.database,
+        "user": mariadb.user,
+        "password": mariadb.password,
+        "access": "read-write",
+    }
     written = {
-        "sources": {
-            "shop": {key: shop[key] for key in ("engine", "host", "port", "database", "user", "password", "access")}
-        },
+        "sources": {"shop": shop},
         "tools": {name: {"description": "A tool.", "source": "shop"} | tool for name, tool in TOOLS.items()},
     }
     settings = GatewaySettings.model_validate_json(json.dumps(written))
@@ -61,7 +67,7 @@ async def test_a_parameter_that_is_used_twice_is_bound_twice(mariadb: MariadbSer
         assert b'"balance":1.5000' in (found.structured or b"")
         assert content(await house.call("find", q="😀", most=1))["row_count"] == 1
         assert content(await house.call("find", q="x' or 1=1 -- "))["row_count"] == 0
-        assert content(await house.call("pay", id=3, amount=0.1))["affected_rows"] == 1
-        assert content(await house.call("pay", id=1, amount=0.1))["affected_rows"] == 1
+        assert content(await house.call("pay", id=3, amount=Decimal("0.1")))["affected_rows"] == 1
+        assert content(await house.call("pay", id=1, amount=Decimal("0.1")))["affected_rows"] == 1
         assert b'"balance":1.6000' in ((await house.call("find", q="Ada")).structured or b"")
         assert content(await house.call("pay", id=1, amount=-1))["affected_rows"] == 0
