@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from gateway.config.loader import Configuration
-from gateway.config.models import AnySource, PostgresqlSettings
+from gateway.config.models import AnySource, SqliteSettings
 from gateway.config.problems import Problem
 from gateway.database.engine import Audit
 
@@ -56,4 +56,4 @@ def budgets(configuration: Configuration, audits: Mapping[str, Audit]) -> Iterat
 
 def _server(settings: AnySource, name: str) -> object:
     """What tells servers apart: sources of one server share its connections."""
-    return (settings.host, settings.port) if isinstance(settings, PostgresqlSettings) else name
+    return name if isinstance(settings, SqliteSettings) else (settings.host, settings.port)

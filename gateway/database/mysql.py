@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from pymysql.err import MySQLError
@@ -12,8 +12,8 @@ from pymysql.err import MySQLError
 from gateway.config.models import MysqlSettings
 from gateway.context import Report
 from gateway.database import mysql_errors as errors
-from gateway.database import tls
-from gateway.database.engine import Column, Statement, Table
+from gateway.database import mysql_identity, tls
+from gateway.database.engine import Audit, Column, Statement, Table
 from gateway.database.failures import failure
 from gateway.database.mysql_binding import bind
 from gateway.database.mysql_leftovers import leaves_nothing
@@ -106,6 +106,7 @@ class MysqlConnection:
         self._is_reading = settings.access == "read-only"
         self._stopping: asyncio.Future[None] | None = None
         self._is_leaving = False
+        self._identity: Mapping[str, str] = {}
         self.needs_reset = False
         self.is_committing = False
 
@@ -152,6 +153,10 @@ class MysqlConnection:
         self._prepared[statement.name] = (statement.text, prepared, columns)
         return prepared, columns
 
+    def identify(self, values: Mapping[str, str]) -> None:
+        """User variables for the next run; the reset after it forgets them."""
+        self._identity = values
+
     async def run(self, statement: Statement, values: Sequence[Any], max_rows: int, report: Report) -> Table:
         """Run with bind variables; a write commits, a read runs in a read-only session.
 
@@ -163,6 +168,11 @@ class MysqlConnection:
 
     async def _run(self, statement: Statement, values: Sequence[Any], max_rows: int, report: Report) -> Table:
         parameters = bind(statement, values)
+        if self._identity:
+            self.needs_reset = True
+            await mysql_identity.tell(self._link, self._identity)
+            if known := self._prepared.pop(statement.name, None):  # MySQL fixes a variable's type when it prepares
+                self._link.forget(known[1])
         prepared, _ = await self._prepare(statement)
         if not statement.writes:
             self.needs_reset = self.needs_reset or not leaves_nothing(statement.text)
@@ -260,6 +270,10 @@ class MysqlConnection:
         """COM_PING."""
         await self._link.ping(reconnect=False)
 
+    async def audit(self) -> Audit:
+        """What the account may do here."""
+        return await self._stoppable(mysql_identity.audit(self._link))
+
     async def reset(self) -> None:
         """COM_RESET_CONNECTION, and the session set up again."""
         if self._stopping is not None:
@@ -271,6 +285,7 @@ class MysqlConnection:
         self._prepared.clear()
         await self.prepare_session()
         self.needs_reset = self.is_committing = False
+        self._identity = {}
 
     async def close(self) -> None:
         """COM_QUIT."""

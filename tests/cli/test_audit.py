@@ -11,6 +11,7 @@ import pytest
 
 from gateway.cli import check
 from gateway.config.problems import ConfigError
+from tests.servers.mariadb import MariadbServer
 from tests.servers.postgresql import PostgresqlServer
 
 SCHEMA = """
@@ -146,3 +147,41 @@ def test_problems_of_both_kinds_are_told(
     with pytest.raises(ConfigError, match="row-level security does not hold"):
         check.run(argparse.Namespace(config=path, offline=False, json=False))
     assert capsys.readouterr().err.startswith("warning: ")
+
+
+@pytest.mark.parametrize(
+    ("grant", "reason"),
+    [
+        ("select on {0}.*", ""),
+        ("insert on {0}.audited", "it may change {0}.audited"),
+        ("select, update on {0}.*", "it may change {0}"),
+        ("all on *.*", "it may change every database"),
+    ],
+)
+def test_mysql_tells_what_was_granted_and_how_many_it_admits(
+    mariadb: MariadbServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], grant: str, reason: str
+) -> None:
+    database = mariadb.database
+    statements = (
+        f"create or replace table {database}.audited (id int)",
+        "create or replace user 'au@dit'@'%' identified by 'secret' with max_user_connections 15",
+        f"grant {grant.format(database)} to 'au@dit'@'%'",
+    )
+    asyncio.run(mariadb.execute(*statements))
+    (tmp_path / "password").write_text("secret")
+    path = tmp_path / "gateway.yaml"
+    path.write_text(
+        "auth: {mode: none}\nsources:\n  shop:\n    engine: mysql\n    user: au@dit\n"
+        f"    host: {mariadb.host}\n    port: {mariadb.port}\n    database: {database}\n"
+        "    password: ${file:password}\n"
+    )
+    code, problems, warnings = _checked(path, capsys)
+    assert (code, problems) == (0, [])
+    assert [each for each in warnings if "could write" in each] == [
+        f"5: sources.shop.user: the source is read-only, but its account could write: {reason.format(database)};"
+        " give it SELECT only"
+        for _ in filter(None, [reason])
+    ]
+    assert any(
+        "10 connections x (1 max_replicas + 1 surge) = 20, but the server admits 15" in each for each in warnings
+    )

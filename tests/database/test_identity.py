@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -13,20 +14,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.context import Call, Principal
-from gateway.database.engine import Identifiable
+from gateway.database.engine import Identifiable, Statement, Table
 from gateway.database.identity import claim_at, identity_of
 from gateway.database.session import Session
 from gateway.database.sources import Source
 from gateway.errors import Code, ToolError
-from tests.database.conftest import Database
+from tests.database.conftest import Database, SettingsMaker
 from tests.database.support import ROUNDS, reached, statement, until
-from tests.servers.postgresql import PostgresqlServer
 
 SESSION = {"app.tenant": "claim:tenant_id", "app.user": "subject", "app.request": "correlation_id"}
-READ = """
-select coalesce(current_setting('app.tenant', true), '') as tenant,
-       coalesce(current_setting('app.user', true), '') as who, pg_sleep(:pause)::text as slept
-"""
+READS = {
+    "postgresql": """
+        select coalesce(current_setting('app.tenant', true), '') as tenant,
+               coalesce(current_setting('app.user', true), '') as who, pg_sleep(:pause)::text as slept
+    """,
+    "mysql": """
+        select convert(coalesce(@`app.tenant`, '') using utf8mb4) as tenant,
+               convert(coalesce(@`app.user`, '') using utf8mb4) as who, sleep(:pause) as slept
+    """,
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """An engine that can be told who calls."""
+
+    settings: SettingsMaker
+    read: str
+
+
+@pytest.fixture(params=["postgresql", "mysql"])
+def target(request: pytest.FixtureRequest) -> Target:
+    server = request.getfixturevalue("mariadb" if request.param == "mysql" else "postgresql")
+    return Target(server.settings, READS[request.param])
 
 
 def caller(claims: Mapping[str, Any], *, subject: str = "ada", client_id: str = "agent", seconds: float = 20.0) -> Call:
@@ -34,10 +54,23 @@ def caller(claims: Mapping[str, Any], *, subject: str = "ada", client_id: str = 
     return Call("request-1", principal, asyncio.get_running_loop().time() + seconds)
 
 
-async def asked(source: Source, call: Call, pause: float = 0.0) -> list[Any]:
-    item = statement(source.engine, READ, name="read", pause="number")
+async def asked(source: Source, read: str, call: Call, pause: float = 0.0) -> list[Any]:
+    item = statement(source.engine, read, name="read", pause="number")
     async with source.lease(call) as session:
         return list((await session.run(item, [pause], 10, call)).rows[0][:2])
+
+
+async def run(source: Source, item: Statement, call: Call) -> Table:
+    async with source.lease(call) as session:
+        return await session.run(item, [], 10, call)
+
+
+async def left(source: Source, read: str) -> list[Any]:
+    """What the next caller finds who is told nothing."""
+    item = statement(source.engine, read, name="read", pause="number")
+    call = caller({})
+    async with source._lend(call, {}) as session:
+        return list((await session.run(item, [0], 10, call)).rows[0][:2])
 
 
 @pytest.mark.parametrize(
@@ -118,11 +151,11 @@ async def test_what_cannot_be_told_is_refused(value: Any) -> None:
         identity_of({"app.client": "client_id"}, caller({}, client_id=""))
 
 
-async def test_nothing_runs_for_a_token_that_says_too_little(postgresql: PostgresqlServer) -> None:
-    async with reached(postgresql.settings(session=SESSION)) as source:
+async def test_nothing_runs_for_a_token_that_says_too_little(target: Target) -> None:
+    async with reached(target.settings(session=SESSION)) as source:
         before = source.stats
         with pytest.raises(ToolError) as caught:
-            await asked(source, caller({"other": 1}))
+            await asked(source, target.read, caller({"other": 1}))
         assert caught.value.code is Code.ACCESS_DENIED
         assert source.stats == before
 
@@ -142,30 +175,30 @@ async def test_an_engine_without_identity_serves_no_caller_who_needs_one(databas
                 assert caught.value.code is Code.INTERNAL
 
 
-async def test_each_call_is_its_callers_and_nobodys_afterwards(postgresql: PostgresqlServer) -> None:
-    plain = postgresql.settings(access="read-write", pool={"min": 1, "max": 1})
-    settings = postgresql.settings(access="read-write", session=SESSION, pool={"min": 1, "max": 1})
+async def test_each_call_is_its_callers_and_nobodys_afterwards(target: Target) -> None:
+    settings = target.settings(access="read-write", session=SESSION, pool={"min": 1, "max": 1})
     async with reached(settings) as source:
-        for name in ("acme", "x'; drop table item; --", "globex" * 500):
-            assert await asked(source, caller({"tenant_id": name}, subject=name)) == [name, name]
-            async with source.lease(caller({"tenant_id": "seen"})) as session:
-                bare = Session(session._member, source.engine, 5, lambda *_: None)
-                left = await bare.run(statement(source.engine, READ, pause="number"), [0], 1, caller({}))
-            assert list(left.rows[0][:2]) == ["", ""]
-        write = statement(source.engine, "create temp table t as select current_setting('app.user')", writes=True)
-        call = caller({"tenant_id": "acme"})
-        async with source.lease(call) as session:
-            await session.run(write, [], 1, call)
-            bare = Session(session._member, source.engine, 5, lambda *_: None)
-            left = await bare.run(statement(source.engine, READ, pause="number"), [0], 1, call)
-            assert list(left.rows[0][:2]) == ["", ""]
-    async with reached(plain) as source:
-        assert await asked(source, caller({})) == ["", ""]
+        for name in ("acme", "x'; drop table item; --", '`\\"ü€😀', "globex" * 500):
+            assert await asked(source, target.read, caller({"tenant_id": name}, subject=name)) == [name, name]
+            assert await left(source, target.read) == ["", ""]
 
 
-async def test_cancelled_callers_leave_their_name_to_nobody(postgresql: PostgresqlServer) -> None:
+async def test_a_write_knows_its_caller_too(target: Target) -> None:
+    settings = target.settings(access="read-write", session=SESSION, pool={"min": 1, "max": 1})
+    who = "current_setting('app.user')" if "current_setting" in target.read else "@`app.user`"
+    async with reached(settings) as source:
+        for text in ("drop table if exists told", "create table told (who varchar(50))"):
+            await run(source, statement(source.engine, text, name=text, writes=True), caller({"tenant_id": "t"}))
+        write = statement(source.engine, f"insert into told values ({who})", name="write", writes=True)
+        await run(source, write, caller({"tenant_id": "t"}, subject="ada"))
+        read = statement(source.engine, "select who from told", name="read")
+        assert [list(row) for row in (await run(source, read, caller({"tenant_id": "t"}))).rows] == [["ada"]]
+        assert await left(source, target.read) == ["", ""]
+
+
+async def test_cancelled_callers_leave_their_name_to_nobody(target: Target) -> None:
     randomness = random.Random(7)
-    settings = postgresql.settings(session=SESSION, pool={"min": 2, "max": 3, "max_waiting": 1000})
+    settings = target.settings(session=SESSION, pool={"min": 2, "max": 3, "max_waiting": 1000})
     wrong: list[tuple[str, list[Any]]] = []
     finished = cancelled = 0
 
@@ -174,7 +207,7 @@ async def test_cancelled_callers_leave_their_name_to_nobody(postgresql: Postgres
         for round_ in range(ROUNDS):
             name = f"{number}-{round_}"
             call = caller({"tenant_id": name}, subject=name)
-            task = asyncio.create_task(asked(source, call, randomness.choice([0, 0, 0.002])))
+            task = asyncio.create_task(asked(source, target.read, call, randomness.choice([0, 0, 0.002])))
             done, _ = await asyncio.wait({task}, timeout=randomness.choice([5, randomness.uniform(0, 0.004)]))
             if not done:
                 task.cancel()
@@ -189,12 +222,8 @@ async def test_cancelled_callers_leave_their_name_to_nobody(postgresql: Postgres
     async with reached(settings) as source:
         await asyncio.gather(*(client(source, number) for number in range(8)))
         await until(lambda: source.stats.active == 0)
-        call = caller({"tenant_id": "last"})
-        async with source.lease(call) as session:
-            bare = Session(session._member, source.engine, 5, lambda *_: None)
-            left = await bare.run(statement(source.engine, READ, pause="number"), [0], 1, call)
+        assert [await left(source, target.read) for _ in range(10)] == [["", ""]] * 10
     assert wrong == []
-    assert list(left.rows[0][:2]) == ["", ""]
     assert finished
     assert cancelled
     print(f"{finished} calls told who they were, {cancelled} cancelled")

@@ -16,27 +16,36 @@ from gateway.tools.catalog import build
 from gateway.tools.execute import execute
 from gateway.tools.results import ToolResult
 from tests.database.support import until
+from tests.servers.mariadb import MariadbServer
 from tests.servers.postgresql import PostgresqlServer
 
 _PAGE = (Path(__file__).parents[2] / "docs/how-to/row-level-security.md").read_text()
 
 
-def _block(language: str) -> str:
-    (text,) = re.findall(rf"```{language}\n(.*?)```", _PAGE, re.DOTALL)
-    return str(text)
+def _block(language: str, number: int = 0) -> str:
+    return str(re.findall(rf"```{language}\n(.*?)```", _PAGE, re.DOTALL)[number])
 
 
 def _caller(**claims: Any) -> Principal:
     return Principal("https://idp.example.com/", "agent", "client", frozenset({"mcp:tools"}), claims)
 
 
-async def test_each_tenant_sees_only_its_own(own_postgresql: PostgresqlServer, tmp_path: Path) -> None:
+async def test_each_tenant_sees_only_its_own_on_postgresql(own_postgresql: PostgresqlServer, tmp_path: Path) -> None:
     admin = await own_postgresql.admin()
     await admin.execute(_block("sql"))
     await admin.close()
-    path = tmp_path / "gateway.yaml"
-    path.write_text(_block("yaml"))
-    place = {"DB_HOST": own_postgresql.host, "DB_PORT": str(own_postgresql.port), "DB_NAME": own_postgresql.database}
+    await _each_sees_its_own(_block("yaml"), own_postgresql, tmp_path)
+
+
+async def test_each_tenant_sees_only_its_own_on_mysql(own_mariadb: MariadbServer, tmp_path: Path) -> None:
+    await own_mariadb.execute(*filter(None, map(str.strip, _block("sql", 1).split(";"))))
+    await _each_sees_its_own(_block("yaml").replace("engine: postgresql", "engine: mysql"), own_mariadb, tmp_path)
+
+
+async def _each_sees_its_own(text: str, server: PostgresqlServer | MariadbServer, folder: Path) -> None:
+    path = folder / "gateway.yaml"
+    path.write_text(text)
+    place = {"DB_HOST": server.host, "DB_PORT": str(server.port), "DB_NAME": server.database}
     configuration = load(path, environment=os.environ | place | {"DB_PASSWORD": "change-me"})
     engines = {name: build_engine(each, name) for name, each in configuration.settings.sources.items()}
     catalog = build(configuration, engines)
