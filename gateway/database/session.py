@@ -64,7 +64,8 @@ class Session:
                 table = await member.connection.run(statement, values, max_rows, report)
         except Exception as error:
             named = self._name(error, statement, limit if scope.expired() else None)
-            named.is_sent = True  # nobody can tell what a broken connection still carried
+            # Nobody can tell what a broken connection still carried; an engine's own verdict knows.
+            named.is_sent = named.is_sent or not isinstance(error, ToolError)
             raise named from error
         member.is_dirty = False
         self._learn(statement, table.columns)
