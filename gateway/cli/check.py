@@ -61,9 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     if findings.problems:
         raise ConfigError(findings.problems)
     reached = "not connected (--offline)" if arguments.offline else "every statement prepared"
-    print(
-        f"OK: {counted(len(catalog or ()), 'tool')}, {counted(len(configuration.settings.sources), 'source')}, {reached}."
-    )
+    sources = counted(len(configuration.settings.sources), "source")
+    print(f"OK: {counted(len(catalog or ()), 'tool')}, {sources}, {reached}.")
     return 0
 
 
