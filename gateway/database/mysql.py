@@ -114,7 +114,7 @@ class MysqlConnection:
     def is_closed(self) -> bool:
         """Whether the connection is known to be gone; what is left of its socket goes too."""
         if self._link.is_closed:
-            self._link.drop()
+            self._link.close()
             return True
         return False
 
@@ -231,7 +231,7 @@ class MysqlConnection:
                     await self._kill()
                 await self._link.skip_rows()
         except (TimeoutError, MySQLError, OSError):
-            self._link.drop()
+            self._link.close()
 
     async def _stoppable(self, work: Coroutine[Any, Any, T]) -> T:
         """Run work on the wire in a task of its own: cancelled itself, it would close the socket, not end the query."""
@@ -252,7 +252,7 @@ class MysqlConnection:
                     await self._kill()
                 await asyncio.wait({running})
         except (TimeoutError, MySQLError, OSError):
-            self._link.drop()
+            self._link.close()
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
@@ -264,7 +264,7 @@ class MysqlConnection:
             await side.open()
             await side.command(f"kill query {self._link.thread_id()}")
         finally:
-            side.drop()
+            side.close()
 
     async def ping(self) -> None:
         """COM_PING."""
@@ -295,4 +295,4 @@ class MysqlConnection:
         """Drop the socket."""
         if self._stopping is not None:
             self._stopping.cancel()
-        self._link.drop()
+        self._link.close()

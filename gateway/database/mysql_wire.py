@@ -80,6 +80,13 @@ class Link(Connection):  # type: ignore[misc]
         if self.is_mariadb:
             self.client_flag &= ~CLIENT.LONG_PASSWORD  # MariaDB: "this client knows MariaDB's own capabilities"
 
+    async def _request_authentication(self) -> None:
+        try:
+            await super()._request_authentication()
+        except BaseException:
+            self.close()
+            raise
+
     def write_packet(self, payload: bytes) -> None:
         """Send a packet; MariaDB's own capabilities ride in the reserved bytes of the greeting."""
         greeting = payload[: _GREETING.size]
@@ -105,11 +112,11 @@ class Link(Connection):  # type: ignore[misc]
         """Whether the server is MariaDB rather than MySQL."""
         return "mariadb" in self.server_version.lower()
 
-    def drop(self) -> None:
-        """Close the socket at once, without waiting for the peer."""
+    def close(self) -> None:
+        """Close the socket at once: with TLS a farewell would keep it open for as long as the peer likes."""
         if self._writer is not None:
             self._writer.transport.abort()
-        self.close()
+        super().close()
 
     async def command(self, text: str) -> None:
         """Run a statement of our own that has no result set."""
