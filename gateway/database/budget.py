@@ -1,0 +1,98 @@
+"""The connections that several pools may have together, and who gives way to whom.
+
+Nothing is counted twice: what the pools have is asked of them, so that no
+cancellation can leak a place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+
+class Sharer(Protocol):
+    """A pool, as the others see it."""
+
+    @property
+    def size(self) -> int:
+        """Connections that it has, those included that are opening or closing."""
+
+    @property
+    def leaving(self) -> int:
+        """Those of them that are closing."""
+
+    @property
+    def wanting(self) -> int:
+        """Connections that it lacks so much that another pool should give one up."""
+
+    @property
+    def idle_since(self) -> float | None:
+        """When its longest idle connection came back, in loop time; None where none is idle."""
+
+    def give_up(self) -> None:
+        """Begin to close the longest idle connection."""
+
+    def balance(self) -> None:
+        """Look again whether a connection can be opened."""
+
+
+class Budget:
+    """A limit on the connections of all pools that joined.
+
+    Args:
+        limit: most connections at once.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._sharers: list[Sharer] = []
+        self._refused: dict[Sharer, None] = {}
+
+    @property
+    def taken(self) -> int:
+        """Connections of all pools."""
+        return sum(sharer.size for sharer in self._sharers)
+
+    def join(self, sharer: Sharer) -> None:
+        """Count this pool too."""
+        self._sharers.append(sharer)
+
+    def admits(self, sharer: Sharer) -> bool:
+        """Whether this pool may open one more; else it is told when to ask again, and idle ones of others make room."""
+        if self.taken < self._limit:
+            self._refused.pop(sharer, None)
+            return True
+        self._refused[sharer] = None
+        for _ in range(self._shortage(self._refused)):
+            idle = [(since, each) for each in self._sharers if (since := each.idle_since) is not None]
+            if not idle:
+                break
+            min(idle, key=lambda item: item[0])[1].give_up()
+        return False
+
+    def claims(self, sharer: Sharer, *, is_wanted: bool) -> bool:
+        """Whether a connection that came back to this pool should be closed, for another pool to open one.
+
+        Args:
+            sharer: the pool.
+            is_wanted: whether its own callers wait for the connection; then only pools that have none, or clearly
+                fewer, go before them.
+        """
+        others = [each for each in self._refused if each is not sharer]
+        if is_wanted and others:
+            leaving = sum(each.leaving for each in self._sharers)
+            left = sharer.size - sharer.leaving
+            others = [each for each in others if each.size + leaving <= max(0, left - 2)]
+        return self._shortage(others) > 0
+
+    def freed(self) -> None:
+        """A connection is gone: those that were refused look again, the smallest pool first."""
+        for sharer in sorted(self._refused, key=lambda each: each.size):
+            self._refused.pop(sharer, None)
+            sharer.balance()
+
+    def _shortage(self, sharers: Iterable[Sharer]) -> int:
+        """Connections that these pools want and that nobody is giving up yet."""
+        wanted = sum(sharer.wanting for sharer in sharers)
+        coming = self._limit - self.taken + sum(sharer.leaving for sharer in self._sharers)
+        return max(0, wanted - coming)
