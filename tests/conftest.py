@@ -13,6 +13,7 @@ from tests.servers.mariadb import MariadbServer, running_mariadb
 from tests.servers.pgbouncer import PgbouncerServer, running_pgbouncer
 from tests.servers.postgresql import PostgresqlServer, running_postgresql
 from tests.servers.programs import PACKAGES, MissingServer, programs
+from tests.tally import LINES, Tally
 
 SKIPPED = frozenset(filter(None, os.environ.get("GATEWAY_TEST_SKIP", "").split(",")))
 # Which engine a test needs is told by the fixtures it uses.
@@ -61,9 +62,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name what was left out."""
+    """Show the counts of rounds and faults, and name what was left out."""
+    if LINES:
+        terminalreporter.section("rounds and faults")
+        for line in LINES:
+            terminalreporter.write_line(line)
     if SKIPPED:
         terminalreporter.write_line(f"LEFT OUT by GATEWAY_TEST_SKIP: {', '.join(sorted(SKIPPED))}", yellow=True)
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Tally:
+    """Takes a line for the end of the run."""
+    return lambda line: LINES.append(f"{request.node.name}: {line}")
 
 
 @pytest.fixture(scope="session")

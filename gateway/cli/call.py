@@ -12,6 +12,7 @@ from typing import Any, Final
 from mcp_types import TextContent, Tool
 
 from gateway.cli.loop import run_loop
+from gateway.cli.words import counted
 from gateway.errors import GatewayError
 from gateway.net.agent import FixedToken, TokenSource, connect
 from gateway.net.oauth import ClientCredentials
@@ -161,14 +162,22 @@ def _table(rows_json: str) -> str:
     """Rows as aligned columns, numbers as they were written."""
     document = json.loads(rows_json, parse_float=str, parse_int=str)
     rows: list[dict[str, Any]] = document.get("rows", [])
+    foot = _foot(document)
     if not rows:
-        return "(no rows)"
+        return foot
     cells = [[_cell(value) for value in row.values()] for row in rows]
     names = list(rows[0])
     widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(names)]
     lines = [names, ["-" * width for width in widths], *cells]
-    table = "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
-    return f"{table}\n({document['row_count']} rows{', truncated' if document['truncated'] else ''})"
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([*table, foot])
+
+
+def _foot(document: Mapping[str, Any]) -> str:
+    """How many rows there are, or how many were changed."""
+    if "affected_rows" in document:
+        return f"({counted(document['affected_rows'], 'row')} changed)"
+    return f"({counted(document['row_count'], 'row')}{', truncated' if document['truncated'] else ''})"
 
 
 def _cell(value: Any) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gateway.auth import verifier
 from gateway.cli import audit
+from gateway.cli.words import counted
 from gateway.config.loader import Configuration
 from gateway.config.problems import ConfigError, KeyPath, Problem
 from gateway.database.accounts import account_settings
@@ -62,14 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
     if findings.problems:
         raise ConfigError(findings.problems)
     reached = "not connected (--offline)" if arguments.offline else "every statement prepared"
-    print(
-        f"OK: {_count(len(catalog or ()), 'tool')}, {_count(len(configuration.settings.sources), 'source')}, {reached}."
-    )
+    sources = counted(len(configuration.settings.sources), "source")
+    print(f"OK: {counted(len(catalog or ()), 'tool')}, {sources}, {reached}.")
     return 0
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _load(path: Path) -> tuple[Configuration, Catalog, Mapping[str, Engine]]:

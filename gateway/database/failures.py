@@ -47,3 +47,27 @@ def failure(
     """
     message = f"{MESSAGES[code]} {hint}" if hint else MESSAGES[code]
     return ToolError(code, message, detail=detail, retry_after=retry_after, is_sent=is_sent)
+
+
+_QUOTING: Final = frozenset({Code.INVALID_VALUE, Code.CONSTRAINT_VIOLATION})
+_NAMES: Final = ("schema_name", "table_name", "column_name", "constraint_name")
+
+
+def without_values(named: ToolError, error: BaseException) -> ToolError:
+    """The same failure, without the driver's text where servers quote values in it: those are the caller's.
+
+    What is left for the operator: the driver's class, the server's code, and the
+    names of table, column and constraint where the driver knows them.
+
+    Args:
+        named: in our words.
+        error: what the driver raised.
+    """
+    if named.code not in _QUOTING or isinstance(error, ToolError):
+        return named
+    number = error.args[0] if error.args and isinstance(error.args[0], int) else ""
+    code = getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", None) or number
+    parts = [f"{type(error).__name__} [{code}]; its text is withheld, because it may quote arguments"]
+    parts += [f"{name.removesuffix('_name')}: {value}" for name in _NAMES if (value := getattr(error, name, None))]
+    named.detail = "; ".join(parts)
+    return named

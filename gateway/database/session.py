@@ -11,7 +11,7 @@ from typing import Any
 from gateway.context import Call
 from gateway.database.care import Member
 from gateway.database.engine import Column, Engine, Identifiable, Statement, Table
-from gateway.database.failures import failure
+from gateway.database.failures import failure, without_values
 from gateway.errors import Code, ToolError
 
 
@@ -63,8 +63,9 @@ class Session:
             async with scope:
                 table = await member.connection.run(statement, values, max_rows, report)
         except Exception as error:
-            named = self._name(error, statement, limit if scope.expired() else None)
-            named.is_sent = True  # nobody can tell what a broken connection still carried
+            named = without_values(self._name(error, statement, limit if scope.expired() else None), error)
+            # Nobody can tell what a broken connection still carried; an engine's own verdict knows.
+            named.is_sent = named.is_sent or not isinstance(error, ToolError)
             raise named from error
         member.is_dirty = False
         self._learn(statement, table.columns)

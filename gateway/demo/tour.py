@@ -84,7 +84,8 @@ async def _rows(
     answer = json.loads(text)
     for row in answer["rows"]:
         out.line("  ".join(f"{key}={value}" for key, value in row.items()))
-    out.line(f"({answer['row_count']} rows{', truncated' if answer['truncated'] else ''})")
+    plural = "s" * (answer["row_count"] != 1)
+    out.line(f"({answer['row_count']} row{plural}{', truncated' if answer['truncated'] else ''})")
     for hint in result.content[1:]:
         if isinstance(hint, TextContent):
             out.line(f"note to the model: {hint.text}")

@@ -13,6 +13,7 @@ from gateway.database.sources import Source
 from gateway.errors import Code, ToolError
 from tests.database.conftest import Database
 from tests.database.support import ROUNDS, call, reached, run, statement, until
+from tests.tally import Tally
 
 
 async def test_a_row_comes_back_with_its_columns(database: Database) -> None:
@@ -191,7 +192,7 @@ async def test_columns_are_learned_anew_when_the_table_changes(database: Databas
         assert [column.name for column in source.shapes["everything"]] == ["id", "label", "extra"]
 
 
-async def test_random_cancellation_leaks_nothing(database: Database) -> None:
+async def test_random_cancellation_leaks_nothing(database: Database, tally: Tally) -> None:
     dice = random.Random(2)
     rounds = ROUNDS * 10
     before = asyncio.all_tasks()
@@ -227,7 +228,7 @@ async def test_random_cancellation_leaks_nothing(database: Database) -> None:
     assert outcomes["cancelled"] > rounds / 5
     assert sum(outcomes.values()) == rounds
     await until(lambda: asyncio.all_tasks() <= before)
-    print(f"{database.name}: {rounds} rounds, {outcomes}")
+    tally(f"{database.name}: {rounds} rounds, {outcomes}")
 
 
 async def settled(source: Source) -> None:

@@ -21,6 +21,7 @@ from gateway.database.sources import Source
 from gateway.errors import Code, ToolError
 from tests.database.conftest import Database, SettingsMaker
 from tests.database.support import ROUNDS, reached, statement, until
+from tests.tally import Tally
 
 SESSION = {"app.tenant": "claim:tenant_id", "app.user": "subject", "app.request": "correlation_id"}
 READS = {
@@ -196,7 +197,7 @@ async def test_a_write_knows_its_caller_too(target: Target) -> None:
         assert await left(source, target.read) == ["", ""]
 
 
-async def test_cancelled_callers_leave_their_name_to_nobody(target: Target) -> None:
+async def test_cancelled_callers_leave_their_name_to_nobody(target: Target, tally: Tally) -> None:
     randomness = random.Random(7)
     settings = target.settings(session=SESSION, pool={"min": 2, "max": 3, "max_waiting": 1000})
     wrong: list[tuple[str, list[Any]]] = []
@@ -226,4 +227,4 @@ async def test_cancelled_callers_leave_their_name_to_nobody(target: Target) -> N
     assert wrong == []
     assert finished
     assert cancelled
-    print(f"{finished} calls told who they were, {cancelled} cancelled")
+    tally(f"{finished} calls told who they were, {cancelled} cancelled")

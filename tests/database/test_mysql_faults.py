@@ -19,6 +19,7 @@ from gateway.database.sources import Source, build_engine
 from gateway.errors import Code, ToolError
 from tests.database.support import ROUNDS, reached, run, started, statement, until
 from tests.servers.mariadb import MariadbServer
+from tests.tally import Tally
 
 OURS = "from information_schema.processlist where user = 'gateway'"
 ENDLESS = "select count(*) as n from seq_1_to_1000000000000 where seq % 7 < 9"
@@ -120,7 +121,7 @@ class Fuzzer:
                 self.counts["failed"] += 1
 
 
-async def test_random_cancellation_leaves_the_server_clean(server: MariadbServer) -> None:
+async def test_random_cancellation_leaves_the_server_clean(server: MariadbServer, tally: Tally) -> None:
     """Thousands of rounds with GATEWAY_TEST_ROUNDS; some connections are killed on the way."""
     await server.execute("drop table if exists written", "create table written (n int)")
     await server.execute("install plugin if not exists metadata_lock_info soname 'metadata_lock_info'")
@@ -146,7 +147,7 @@ async def test_random_cancellation_leaves_the_server_clean(server: MariadbServer
     assert [f"{error.code} {error.detail}" for error in fuzzer.failures if error.code not in lost] == []
     await until_true(lambda: is_at(server, "true", 0))
     await until(lambda: asyncio.all_tasks() <= before)
-    print(f"{rounds} rounds: {fuzzer.counts}")
+    tally(f"{rounds} rounds: {fuzzer.counts}")
 
 
 async def kill_one(dice: random.Random, server: MariadbServer) -> int:
@@ -329,7 +330,7 @@ async def test_a_read_only_source_cannot_be_talked_into_writing(server: MariadbS
     assert (await server.execute("select count(*) from fence"))[0][0] == 0
 
 
-async def test_a_cut_result_costs_constant_memory_and_time(server: MariadbServer) -> None:
+async def test_a_cut_result_costs_constant_memory_and_time(server: MariadbServer, tally: Tally) -> None:
     async with reached(settings(server, pool={"min": 1, "max": 1})) as source:
         item = statement(source.engine, "select seq, repeat('x', 100) as pad from seq_1_to_1000000", name="million")
         await run(source, item, max_rows=10)
@@ -342,7 +343,7 @@ async def test_a_cut_result_costs_constant_memory_and_time(server: MariadbServer
         assert (len(table.rows), table.is_truncated) == (10, True)
         assert peak < 2_000_000
         assert await one(source) == 1
-    print(f"1,000,000 rows behind a limit of 10: {took * 1000:.0f} ms, {peak / 1000:.0f} kB")
+    tally(f"1,000,000 rows behind a limit of 10: {took * 1000:.0f} ms, {peak / 1000:.0f} kB")
 
 
 async def test_a_returning_write_is_read_to_its_end(server: MariadbServer) -> None:

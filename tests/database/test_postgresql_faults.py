@@ -18,6 +18,7 @@ from gateway.database.sources import Source
 from gateway.errors import Code, ToolError
 from tests.database.support import ROUNDS, call, reached, run, started, statement, until
 from tests.servers.postgresql import PostgresqlServer
+from tests.tally import Tally
 
 ACTIVITY = "select count(*) from pg_stat_activity where application_name = $1"
 
@@ -87,7 +88,7 @@ async def assert_clean(source: Source, admin: Any) -> None:
         assert shown.rows[0][0] in {None, ""}
 
 
-async def test_random_cancellation_leaves_the_server_clean(postgresql: PostgresqlServer) -> None:
+async def test_random_cancellation_leaves_the_server_clean(postgresql: PostgresqlServer, tally: Tally) -> None:
     """Thousands of rounds with GATEWAY_TEST_ROUNDS; some back ends are killed on the way."""
     dice = random.Random(7)
     admin = await postgresql.admin()
@@ -136,7 +137,7 @@ async def test_random_cancellation_leaves_the_server_clean(postgresql: Postgresq
     await until_true(is_gone)
     await until(lambda: asyncio.all_tasks() <= before)
     await admin.close()
-    print(f"{rounds} rounds: {counts}")
+    tally(f"{rounds} rounds: {counts}")
 
 
 async def postgresql_kill(dice: random.Random, server: PostgresqlServer) -> None:

@@ -11,11 +11,12 @@ import pytest
 from gateway.errors import Code, ToolError
 from tests.database.support import NOBODY, ROUNDS, call, reached, run, started, statement, until
 from tests.servers.pgbouncer import PgbouncerServer
+from tests.tally import Tally
 
 SETTINGS = ("statement_timeout", "TimeZone", "jit", "transaction_read_only")
 
 
-async def test_many_clients_share_few_sessions(pgbouncer: PgbouncerServer) -> None:
+async def test_many_clients_share_few_sessions(pgbouncer: PgbouncerServer, tally: Tally) -> None:
     rounds = ROUNDS * 4
     async with reached(pgbouncer.settings(pool={"min": 10, "max": 10}), name="many") as source:
         await until(lambda: source.stats.idle == 10)
@@ -35,7 +36,7 @@ async def test_many_clients_share_few_sessions(pgbouncer: PgbouncerServer) -> No
         assert 1 <= len(pids) <= pgbouncer.size
         left = await run(source, statement(source.engine, "select count(*) as n from pg_prepared_statements"))
         assert left.rows[0][0] <= 1, "the statement that counts is one itself"
-    print(f"{rounds} calls of 10 clients on {len(pids)} sessions")
+    tally(f"{rounds} calls of 10 clients on {len(pids)} sessions")
 
 
 async def test_settings_hold_in_the_call_and_are_gone_after_it(pgbouncer: PgbouncerServer) -> None:

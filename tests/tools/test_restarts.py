@@ -20,6 +20,7 @@ from gateway.tools.execute import execute
 from gateway.tools.results import ToolResult
 from tests.database.support import ROUNDS, until
 from tests.servers.postgresql import PostgresqlServer
+from tests.tally import Tally
 
 PATIENT = {"min": 4, "max": 8, "acquire_timeout": "20s"}
 TOOLS: dict[str, dict[str, Any]] = {
@@ -73,7 +74,9 @@ async def open_house(server: PostgresqlServer, **pool: Any) -> AsyncIterator[Hou
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-async def test_no_read_fails_when_the_server_restarts(own_postgresql: PostgresqlServer, mode: str) -> None:
+async def test_no_read_fails_when_the_server_restarts(
+    own_postgresql: PostgresqlServer, mode: str, tally: Tally
+) -> None:
     outcomes: Counter[str] = Counter()
     lines: list[str] = []
     restarts = max(2, ROUNDS // 25)
@@ -96,7 +99,7 @@ async def test_no_read_fails_when_the_server_restarts(own_postgresql: Postgresql
         is_over.set()
         await asyncio.gather(*readers)
     retries = Counter(line.rsplit(" ", 1)[1] for line in lines if line.startswith("trying again"))
-    print(f"{restarts} restarts ({mode}): {dict(outcomes)}, hidden: {dict(retries)}")
+    tally(f"{restarts} restarts ({mode}): {dict(outcomes)}, hidden: {dict(retries)}")
     assert set(outcomes) == {"ok"}
     assert retries["connection_lost"] + retries["source_unavailable"] >= restarts
 
