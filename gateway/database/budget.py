@@ -6,8 +6,12 @@ cancellation can leak a place.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Final, Protocol
+
+UNUSED: Final = 0.5
+"""Seconds after which an idle connection is one that its pool can spare."""
 
 
 class Sharer(Protocol):
@@ -58,37 +62,41 @@ class Budget:
         self._sharers.append(sharer)
 
     def admits(self, sharer: Sharer) -> bool:
-        """Whether this pool may open one more; else it is told when to ask again, and idle ones of others make room."""
+        """Whether this pool may open one more; else it is told when to ask again, and others make room.
+
+        They give up what is idle for a while, and at once where this pool has none or clearly fewer.
+        """
         if self.taken < self._limit:
             self._refused.pop(sharer, None)
             return True
         self._refused[sharer] = None
         for _ in range(self._shortage(self._refused)):
             idle = [(since, each) for each in self._sharers if (since := each.idle_since) is not None]
-            if not idle:
+            fair = [(since, each) for since, each in idle if since <= self._long_ago or self._precedes(sharer, each)]
+            if not fair:
                 break
-            min(idle, key=lambda item: item[0])[1].give_up()
+            min(fair, key=lambda item: item[0])[1].give_up()
         return False
 
-    def claims(self, sharer: Sharer, *, is_wanted: bool) -> bool:
-        """Whether a connection that came back to this pool should be closed, for another pool to open one.
+    def claims(self, sharer: Sharer) -> bool:
+        """Whether a connection that came back to this pool should be closed, for a pool that has clearly fewer."""
+        return (
+            self._shortage([each for each in self._refused if each is not sharer and self._precedes(each, sharer)]) > 0
+        )
 
-        Args:
-            sharer: the pool.
-            is_wanted: whether its own callers wait for the connection; then only pools that have none, or clearly
-                fewer, go before them.
-        """
-        others = [each for each in self._refused if each is not sharer]
-        if is_wanted and others:
-            leaving = sum(each.leaving for each in self._sharers)
-            left = sharer.size - sharer.leaving
-            others = [each for each in others if each.size + leaving <= max(0, left - 2)]
-        return self._shortage(others) > 0
+    def _precedes(self, poor: Sharer, rich: Sharer) -> bool:
+        """Whether a pool, counting what is on its way, has none or at least two fewer than another one."""
+        coming = sum(each.leaving for each in self._sharers)
+        return poor.size + coming <= max(0, rich.size - rich.leaving - 2)
+
+    @property
+    def _long_ago(self) -> float:
+        return asyncio.get_running_loop().time() - UNUSED
 
     def freed(self) -> None:
         """A connection is gone: those that were refused look again, the smallest pool first."""
+        # One that is refused again keeps its turn; one that is admitted has to queue for its next.
         for sharer in sorted(self._refused, key=lambda each: each.size):
-            self._refused.pop(sharer, None)
             sharer.balance()
 
     def _shortage(self, sharers: Iterable[Sharer]) -> int:

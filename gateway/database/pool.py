@@ -216,7 +216,7 @@ class Pool:
 
     def _offer(self, member: Member) -> None:
         """Give a good connection to the first waiter, or keep it."""
-        if self._budget.claims(self, is_wanted=bool(self._waiters)):
+        if self._budget.claims(self):
             self._retire(member)
         else:
             self._keep_or_lend(member)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -99,23 +100,54 @@ def test_an_idle_connection_is_given_up_for_another_pool() -> None:
     in_virtual_time(scene())
 
 
-def test_a_busy_pool_gives_way_to_one_that_has_none() -> None:
+@pytest.mark.parametrize(
+    ("limit", "crowds", "logins"),
+    [
+        (2, (20, 1), (2, 1)),
+        (10, (40, 1, 1), (10, 1, 1)),
+        (10, (40, 20, 5, 1), (10, 3, 3, 1)),
+        (1, (5, 5), None),
+        (2, (5, 9, 1), None),
+    ],
+)
+def test_who_has_few_callers_waits_no_longer_and_nobody_logs_in_for_each_call(
+    limit: int, crowds: tuple[int, ...], logins: tuple[int, ...] | None
+) -> None:
+    """Where there are fewer connections than busy pools they take turns, which costs logins."""
+
     async def scene() -> None:
-        world = World(2, 3, acquire_timeout="5s", max_waiting=1000)
-        waits: list[float] = []
+        world = World(limit, len(crowds), acquire_timeout="5s", max_waiting=1000)
+        waits: list[list[float]] = [[] for _ in crowds]
+        loop = asyncio.get_running_loop()
 
-        async def client(number: int, end: float) -> None:
-            while asyncio.get_running_loop().time() < end:
-                began = asyncio.get_running_loop().time()
+        async def client(number: int) -> None:
+            while loop.time() < 20:
+                began = loop.time()
                 async with world.pools[number].lease(call()):
-                    if number:
-                        waits.append(asyncio.get_running_loop().time() - began)
-                    await asyncio.sleep(0.1)
+                    waits[number].append(loop.time() - began)
+                    await asyncio.sleep(0.01)
 
-        crowd = [client(0, 30) for _ in range(20)]
-        await asyncio.gather(*crowd, client(1, 30), client(2, 30))
-        assert len(waits) > 50
-        assert max(waits) < 1
+        await asyncio.gather(*(client(number) for number, crowd in enumerate(crowds) for _ in range(crowd)))
+        assert min(map(len, waits)) > 100
+        assert max(map(max, waits)) < 0.5
+        if logins is not None:
+            opened = [len(engine.connections) for engine in world.engines]
+            assert all(few <= most for few, most in zip(opened, logins, strict=True)), opened
+        await world.close()
+
+    in_virtual_time(scene())
+
+
+def test_an_idle_connection_that_was_used_just_now_stays_while_the_pools_are_even() -> None:
+    async def scene() -> None:
+        world = World(2, 2)
+        await visit(world.pools[1], 0)
+        waiting = [asyncio.create_task(visit(world.pools[0], 2)) for _ in range(2)]
+        await asyncio.sleep(0.2)
+        assert [engine.open for engine in world.engines] == [1, 1]
+        await asyncio.sleep(1.5)  # nobody used it any more
+        assert [engine.open for engine in world.engines] == [2, 0]
+        await asyncio.gather(*waiting)
         await world.close()
 
     in_virtual_time(scene())
