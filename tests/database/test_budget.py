@@ -141,6 +141,8 @@ def test_who_has_few_callers_waits_no_longer_and_nobody_logs_in_for_each_call(
 def test_an_idle_connection_that_was_used_just_now_stays_while_the_pools_are_even() -> None:
     async def scene() -> None:
         world = World(2, 2)
+        for pool in world.pools:
+            pool.start()
         await visit(world.pools[1], 0)
         waiting = [asyncio.create_task(visit(world.pools[0], 2)) for _ in range(2)]
         await asyncio.sleep(0.2)
