@@ -14,8 +14,10 @@ from gateway.auth import verifier
 from gateway.cli import audit
 from gateway.cli.words import counted
 from gateway.config.loader import Configuration
-from gateway.config.problems import ConfigError, Problem
+from gateway.config.problems import ConfigError, KeyPath, Problem
+from gateway.database.accounts import account_settings
 from gateway.database.engine import Audit, Auditable, Connection, Engine, Statement
+from gateway.database.sources import build_engine
 from gateway.tools.catalog import Catalog, build
 from gateway.tools.loading import engines_of, load_with_tools
 from gateway.tools.results import duplicate_columns
@@ -27,7 +29,7 @@ class Findings:
 
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
-    audits: dict[str, Audit] = field(default_factory=dict)
+    audits: dict[str, list[Audit]] = field(default_factory=dict)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +104,8 @@ async def _prepare_all(
     """Ask every source at once; a source that cannot be reached is one problem, not one for each tool."""
     found = {name: Findings() for name in engines}
     checks = (
-        _check(configuration, name, engine, statements.get(name, ()), found[name]) for name, engine in engines.items()
+        _check_source(configuration, name, engine, statements.get(name, ()), found[name])
+        for name, engine in engines.items()
     )
     await asyncio.gather(*checks)
     for part in found.values():
@@ -112,11 +115,24 @@ async def _prepare_all(
     findings.warnings += audit.budgets(configuration, findings.audits)
 
 
-async def _check(
+async def _check_source(
     configuration: Configuration, source: str, engine: Engine, statements: Sequence[Statement], findings: Findings
 ) -> None:
-    limit = configuration.settings.sources[source].connect_timeout
-    path = ("sources", source)
+    """Check what the source's own account prepares, then that each of its other accounts can log in."""
+    path: KeyPath = ("sources", source)
+    await _check(configuration, path, engine, statements, findings)
+    if findings.problems:
+        return
+    settings = configuration.settings.sources[source]
+    for index, account in enumerate(settings.credentials):
+        engine = build_engine(account_settings(settings, account), source)
+        await _check(configuration, (*path, "credentials", index), engine, (), findings)
+
+
+async def _check(
+    configuration: Configuration, path: KeyPath, engine: Engine, statements: Sequence[Statement], findings: Findings
+) -> None:
+    limit = configuration.settings.sources[str(path[1])].connect_timeout
     try:
         async with asyncio.timeout(limit):
             connection = await engine.connect()
@@ -130,7 +146,7 @@ async def _check(
         for statement in statements:
             findings.problems += await _prepare(configuration, engine, connection, statement, limit)
         if isinstance(connection, Auditable):
-            await _audit(configuration, source, engine, connection, findings)
+            await _audit(configuration, path, engine, connection, findings)
     finally:
         connection.abort()
 
@@ -151,18 +167,19 @@ async def _prepare(
 
 
 async def _audit(
-    configuration: Configuration, source: str, engine: Engine, connection: Auditable, findings: Findings
+    configuration: Configuration, path: KeyPath, engine: Engine, connection: Auditable, findings: Findings
 ) -> None:
+    source = str(path[1])
     try:
         async with asyncio.timeout(configuration.settings.sources[source].connect_timeout):
             found = await connection.audit()
     except Exception as error:  # noqa: BLE001 - as above
         message = f"the server does not say what the account may do: {_words(engine, error)}"
-        findings.warnings.append(configuration.problem(("sources", source), message))
+        findings.warnings.append(configuration.problem(path, message))
         return
-    findings.audits[source] = found
-    findings.problems += audit.mistakes(configuration, source, found)
-    findings.warnings += audit.rights(configuration, source, found)
+    findings.audits.setdefault(source, []).append(found)
+    findings.problems += audit.mistakes(configuration, path, found)
+    findings.warnings += audit.rights(configuration, path, found)
 
 
 def _words(engine: Engine, error: Exception) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from gateway.config.accounts import credentials
 from gateway.config.models import (
     GatewaySettings,
     IssuerSettings,
@@ -17,22 +17,13 @@ from gateway.config.models import (
     SqliteSettings,
     ToolSettings,
 )
-from gateway.config.problems import KeyPath
+from gateway.config.problems import Finding, KeyPath
 from gateway.config.validation import suggestion
 
 _HOST: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+)(?::[0-9]{1,5})?", re.ASCII)
 
 
 _ALL_ADDRESSES: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A contradiction: the key to change, and the other keys that take part in it."""
-
-    path: KeyPath
-    message: str
-    involves: tuple[KeyPath, ...] = ()
 
 
 def is_loopback(host: str) -> bool:
@@ -117,6 +108,8 @@ def _source(path: KeyPath, source: SourceSettings) -> Iterator[Finding]:
     if source.session and isinstance(source, SqliteSettings):
         message = "SQLite has no session settings and no row-level security; use :parameters, or another engine"
         yield Finding((*path, "session"), message)
+    if source.credentials:
+        yield from credentials(path, source)
     if isinstance(source, PostgresqlSettings):
         yield from _postgresql(path, source)
 

@@ -16,10 +16,11 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from gateway.config.base import Settings
 from gateway.config.checks import find_contradictions
 from gateway.config.document import Entries
 from gateway.config.folder import read_all
-from gateway.config.models import GatewaySettings, Settings
+from gateway.config.models import GatewaySettings
 from gateway.config.problems import ConfigError, KeyPath, Place, Problem
 from gateway.config.resolver import Resolver
 from gateway.config.schema import json_schema

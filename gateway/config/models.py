@@ -11,24 +11,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, Field
 
+from gateway.config.base import Name, Port, Secret, Settings, Text, Timeout
+from gateway.config.logins import CredentialSettings, TlsSettings, TokenSettings
 from gateway.config.session import SessionName, SessionOrigin
 from gateway.config.units import Duration, Size
-
-Port = Annotated[int, Field(ge=0, le=65535)]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
-Timeout = Annotated[Duration, Field(gt=0.0)]
-Secret = Annotated[SecretStr, Field(min_length=1)]
-Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
-
-
-class Settings(BaseModel):
-    """The base of all: frozen, closed, and its field docstrings are its documentation."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, hide_input_in_errors=True
-    )
 
 
 class ServerSettings(Settings):
@@ -128,9 +116,9 @@ class PoolSettings(Settings):
     """The connections of one source, per process."""
 
     min: Annotated[int, Field(ge=0)] = 2
-    """Connections kept open."""
+    """Connections kept open; of `credentials`, none."""
     max: Annotated[int, Field(ge=1)] = 10
-    """Most connections open at once."""
+    """Most connections open at once, those of all `credentials` together."""
     acquire_timeout: Timeout = 3.0
     """Longest wait for a connection, connecting included."""
     idle_timeout: Timeout = 300.0
@@ -140,24 +128,7 @@ class PoolSettings(Settings):
     ping_after: Duration = 30.0
     """A connection idle for longer is checked before use."""
     max_waiting: Annotated[int, Field(ge=0)] = 100
-    """Callers that may wait at once; the next one is refused."""
-
-
-class TlsSettings(Settings):
-    """Transport security towards a database."""
-
-    mode: Literal["disable", "require", "verify-ca", "verify-full"] | None = None
-    """Default: verify-full, and disable on loopback and Unix sockets."""
-    ca: Path | None = None
-    """Certificates to trust; the system's when absent."""
-    certificate: Path | None = None
-    """The gateway's own certificate (mutual TLS)."""
-    key: Path | None = None
-    """The private key of that certificate."""
-    min_version: Literal["1.2", "1.3"] = "1.3"
-    """Oldest protocol version to accept."""
-    server_name: str | None = None
-    """Name to expect in the server's certificate, where it differs from the host."""
+    """Callers that may wait at once, for each account; the next one is refused."""
 
 
 class SourceSettings(Settings):
@@ -177,21 +148,8 @@ class SourceSettings(Settings):
         default_factory=lambda: MappingProxyType({})
     )
     """Database settings that tell who calls, for row-level security: name (with a dot) and what it gets."""
-
-
-class TokenSettings(Settings):
-    """Where a database login's access token comes from: OAuth 2.0 client credentials (RFC 6749 section 4.4)."""
-
-    url: Text
-    """The token endpoint."""
-    client_id: Text
-    """Who asks."""
-    client_secret: Secret
-    """Its secret, as a reference."""
-    scope: Text | None = None
-    """What to ask for; the client's default when absent."""
-    resource: Text | None = None
-    """The audience to ask for (RFC 8707)."""
+    credentials: Annotated[tuple[CredentialSettings, ...], Field(max_length=64)] = ()
+    """Accounts by caller: the first that fits serves the call, none is a refusal; at most 64."""
 
 
 class HostSettings(Settings):

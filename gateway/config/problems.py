@@ -24,6 +24,15 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """A contradiction: the key to change, and the other keys that take part in it."""
+
+    path: KeyPath
+    message: str
+    involves: tuple[KeyPath, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """One mistake: where, which key, and what was expected."""
 

@@ -1,4 +1,4 @@
-"""The types of a source's `session` settings: what the database calls them, and where their values come from."""
+"""The types of what a source takes from the token: settings of the database session, and where values come from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pydantic import AfterValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 _NAME: Final = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$"
-_ORIGIN: Final = r"^(subject|issuer|client_id|correlation_id|claim:[^\s.]+(\.[^\s.]+)*)$"
+_PATH: Final = r"[^\s.]+(\.[^\s.]+)*"
+_ORIGIN: Final = rf"^(subject|issuer|client_id|correlation_id|claim:{_PATH})$"
 _LONGEST: Final = 63
 
 
@@ -27,5 +28,12 @@ def _is_origin(text: str) -> str:
     return text
 
 
+def _is_path(text: str) -> str:
+    if not re.fullmatch(_PATH, text):
+        raise PydanticCustomError("claim_path", "the name of a claim, with dots into nested ones")
+    return text
+
+
 SessionName = Annotated[str, AfterValidator(_is_name), WithJsonSchema({"type": "string", "pattern": _NAME})]
 SessionOrigin = Annotated[str, AfterValidator(_is_origin), WithJsonSchema({"type": "string", "pattern": _ORIGIN})]
+ClaimPath = Annotated[str, AfterValidator(_is_path), WithJsonSchema({"type": "string", "pattern": f"^{_PATH}$"})]

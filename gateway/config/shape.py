@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import SecretStr
 
-from gateway.config.models import GatewaySettings, Settings
+from gateway.config.base import Settings
+from gateway.config.models import GatewaySettings
 from gateway.config.problems import KeyPath
 
 NAMED: Final = frozenset(

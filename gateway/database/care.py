@@ -31,6 +31,16 @@ class PoolStats:
     waiting: int
     max: int
 
+    def __add__(self, other: PoolStats) -> PoolStats:
+        """The numbers of two pools that share one maximum."""
+        return PoolStats(
+            self.active + other.active,
+            self.idle + other.idle,
+            self.opening + other.opening,
+            self.waiting + other.waiting,
+            self.max,
+        )
+
 
 class Member:
     """One open connection of a pool.
@@ -41,9 +51,10 @@ class Member:
         idle_since: loop time of its last return.
         is_dirty: whether its last use failed or was cancelled.
         is_lost: whether its last use found the connection broken.
+        is_leaving: whether it is being closed for good.
     """
 
-    __slots__ = ("connection", "expires_at", "idle_since", "is_dirty", "is_lost")
+    __slots__ = ("connection", "expires_at", "idle_since", "is_dirty", "is_leaving", "is_lost")
 
     def __init__(self, connection: Connection, now: float, lifetime: float) -> None:
         self.connection = connection
@@ -51,6 +62,7 @@ class Member:
         self.idle_since = now
         self.is_dirty = False
         self.is_lost = False
+        self.is_leaving = False
 
 
 async def open_connection(engine: Engine, limit: float) -> Connection:

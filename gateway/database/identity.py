@@ -64,6 +64,14 @@ def claim_at(claims: Mapping[str, Any], path: str) -> Any:
     return _MISSING
 
 
+def texts_at(claims: Mapping[str, Any], path: str) -> frozenset[str]:
+    """The claim at a dotted path as text, or the items of a list; none where it is missing or a mapping."""
+    found = claim_at(claims, path)
+    items = found if isinstance(found, list | tuple) else [found]
+    scalars = [item for item in items if isinstance(item, str | int | float)]
+    return frozenset(item if isinstance(item, str) else dumps(item) for item in scalars)
+
+
 def _refusal(origin: str, trouble: str) -> ToolError:
     what = f"its claim {origin.removeprefix(CLAIM)}" if origin.startswith(CLAIM) else f"its {origin}"
     return ToolError(

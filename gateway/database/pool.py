@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from gateway.config.models import PoolSettings
 from gateway.context import Call
 from gateway.database import care
+from gateway.database.budget import Budget
 from gateway.database.care import Member, PoolStats
 from gateway.database.engine import Connection, Engine
 from gateway.database.failures import failure
 from gateway.database.opener import Opener
+from gateway.database.upkeep import Upkeep
 from gateway.database.waiters import Waiters, delayed, fail
 from gateway.errors import Code, ToolError
 from gateway.resilience.breaker import State
@@ -37,6 +38,7 @@ class Pool:
         on_up: told when a connection opened after there was none.
         on_down: told why, when there is none and opening failed.
         on_breaker: told each new state of the breaker.
+        budget: what it shares with other pools; one of its own when absent.
     """
 
     def __init__(
@@ -48,18 +50,19 @@ class Pool:
         on_up: Callable[[], None] = lambda: None,
         on_down: Callable[[ToolError], None] = lambda _: None,
         on_breaker: Callable[[State], None] = lambda _: None,
+        budget: Budget | None = None,
     ) -> None:
+        self._budget = budget or Budget(settings.max)
+        self._budget.join(self)
         self._settings = settings
-        self._connect_timeout = connect_timeout
         self._on_up = on_up
         self._on_down = on_down
         self._members: set[Member] = set()
         self._idle: deque[Member] = deque()
         self._waiters = Waiters()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._mending = 0
+        self._upkeep = Upkeep(connect_timeout, self._mended, self._remove)
         self._opener = Opener(
-            engine, connect_timeout, self._spawn, self._opened, self._failed, self._balance, on_breaker
+            engine, connect_timeout, self._upkeep.spawn, self._opened, self._failed, self.balance, on_breaker
         )
         self.breaker = self._opener.breaker
         self._lost_at = float("-inf")
@@ -74,6 +77,31 @@ class Pool:
         """The numbers now."""
         idle = len(self._idle)
         return PoolStats(len(self._members) - idle, idle, self._opener.opening, len(self._waiters), self._settings.max)
+
+    @property
+    def size(self) -> int:
+        """Connections, those included that are opening or closing."""
+        return len(self._members) + self._opener.opening
+
+    @property
+    def leaving(self) -> int:
+        """Those that are closing."""
+        return sum(member.is_leaving for member in self._members)
+
+    @property
+    def wanting(self) -> int:
+        """Connections that callers lack, or the one that finds out whether the database is there."""
+        missing = len(self._waiters) - self._opener.opening - self._upkeep.mending
+        return 0 if self._is_closed else max(missing, int(not self.is_up and self.size == 0))
+
+    @property
+    def idle_since(self) -> float | None:
+        """When its longest idle connection came back, in loop time."""
+        return self._idle[0].idle_since if self._idle else None
+
+    def give_up(self) -> None:
+        """Begin to close that one."""
+        self._upkeep.retire(self._idle.popleft())  # also a closed one: nothing changes before this returns
 
     def start(self) -> None:
         """Begin to open `min` connections, without waiting for them."""
@@ -109,10 +137,8 @@ class Pool:
             for member in self._members:
                 member.connection.abort()
             self._members.clear()
-            for task in self._tasks:
-                task.cancel()
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=care.LIMIT)
+            self._upkeep.cancel()
+        await self._upkeep.ended()
 
     def _take(self) -> Member | None:
         """The idle connection used last, if it may be lent without a check."""
@@ -137,7 +163,7 @@ class Pool:
         waiter: asyncio.Future[Member] = loop.create_future()
         timer = loop.call_later(min(patience.left, call.remaining()), self._expire, waiter)
         self._waiters.add(waiter)
-        self._balance()
+        self.balance()
         started = loop.time()
         try:
             member = await waiter
@@ -157,13 +183,9 @@ class Pool:
         """Answer at once when waiting cannot help."""
         if self.trouble is not None and not self._members and self.breaker.state is not State.CLOSED:
             raise delayed(self.trouble, self.breaker.wait)
-        coming = self._settings.max - len(self._members) + len(self._idle) + self._mending
+        coming = self._settings.max - len(self._members) + len(self._idle) + self._upkeep.mending
         if len(self._waiters) - coming >= self._settings.max_waiting:
-            raise failure(
-                Code.POOL_EXHAUSTED,
-                f"{len(self._waiters)} callers wait for {self._settings.max} connections",
-                retry_after=self._settings.acquire_timeout,
-            )
+            raise self._waiters.exhausted(self._settings.acquire_timeout)
 
     def _expire(self, waiter: asyncio.Future[Member]) -> None:
         """A caller waited as long as it may: name the stage that ran out."""
@@ -183,7 +205,7 @@ class Pool:
         elif self._is_closed or now >= member.expires_at:
             self._retire(member)
         elif member.is_dirty or connection.needs_reset:
-            self._mend(member, connection.reset)
+            self._upkeep.mend(member, connection.reset)
         else:
             self._offer(member)
 
@@ -194,23 +216,19 @@ class Pool:
 
     def _offer(self, member: Member) -> None:
         """Give a good connection to the first waiter, or keep it."""
+        if self._budget.claims(self):
+            self._retire(member)
+        else:
+            self._keep_or_lend(member)
+
+    def _keep_or_lend(self, member: Member) -> None:
         if self._waiters.serve(member):
             return
         member.idle_since = asyncio.get_running_loop().time()
         self._idle.append(member)
 
-    def _mend(self, member: Member, work: Callable[[], Awaitable[None]]) -> None:
-        """Check or reset a connection in the background, then offer it or replace it."""
-        self._mending += 1
-        self._spawn(self._mended(member, work))
-
-    async def _mended(self, member: Member, work: Callable[[], Awaitable[None]]) -> None:
-        try:
-            is_good = await care.does_well(work(), min(care.LIMIT, self._connect_timeout))
-        finally:
-            self._mending -= 1
-        member.is_dirty = not is_good
-        if not is_good or member.connection.is_closed:
+    def _mended(self, member: Member, is_good: bool) -> None:
+        if not is_good:
             self._lose(member)
         elif self._is_closed:
             self._retire(member)
@@ -218,44 +236,32 @@ class Pool:
             self._offer(member)
 
     def _retire(self, member: Member) -> None:
-        """Close a connection for good; it counts until it is gone."""
         if member.connection.is_closed:
             self._remove(member)
         else:
-            self._spawn(self._retired(member))
-
-    async def _retired(self, member: Member) -> None:
-        try:
-            if not member.is_dirty:
-                await care.does_well(member.connection.close(), care.LIMIT)
-        finally:
-            member.connection.abort()
-            self._remove(member)
+            self._upkeep.retire(member)
 
     def _remove(self, member: Member) -> None:
         self._members.discard(member)
         if self._is_closed and not self._members:
             self._emptied.set()
-        self._balance()
+        self._budget.freed()
+        self.balance()
 
-    def _balance(self) -> None:
+    def balance(self) -> None:
         """Start what the waiters and the minimum ask for. Decides; never awaits."""
         if self._is_closed:
             return
-        missing = len(self._waiters) - self._opener.opening - self._mending
+        missing = len(self._waiters) - self._opener.opening - self._upkeep.mending
         while missing > 0 and self._idle:
             member = self._idle.pop()
-            self._mend(member, member.connection.ping)
+            self._upkeep.mend(member, member.connection.ping)
             missing -= 1
         floor = min(self._settings.min if self.is_up else max(self._settings.min, 1), self._settings.max)
-        while self._size < self._settings.max and (missing > 0 or self._size < floor):
-            if not self._opener.begin():
+        while missing > 0 or self.size < floor:
+            if not (self._budget.admits(self) and self._opener.begin()):
                 return
             missing -= 1
-
-    @property
-    def _size(self) -> int:
-        return len(self._members) + self._opener.opening
 
     def _opened(self, connection: Connection) -> None:
         member = Member(connection, asyncio.get_running_loop().time(), self._settings.max_lifetime)
@@ -264,8 +270,8 @@ class Pool:
             self._retire(member)
             return
         self.trouble = None
-        self._offer(member)
-        self._balance()
+        self._keep_or_lend(member)  # serves at least once: pools that give way at once would never stop
+        self.balance()
         if not self.is_up:
             self.is_up = True
             self._on_up()
@@ -280,19 +286,15 @@ class Pool:
                 self._waiters.fail_all(told)
                 self.is_up = False
                 self._on_down(trouble)
-        self._balance()
+        self._budget.freed()
+        self.balance()
 
     def _keep(self) -> None:
         """Retire what is dead, too old, or idle beyond the minimum."""
-        going = care.outdated(self._idle, self._size - self._settings.min, self._settings.idle_timeout)
+        going = care.outdated(self._idle, self.size - self._settings.min, self._settings.idle_timeout)
         self._idle = deque(member for member in self._idle if member not in going)
         for member in going:
             self._retire(member)
-        self._balance()
+        self.balance()
         period = min(self._settings.idle_timeout, self._settings.max_lifetime, 4.0) / 4
         self._keeper = asyncio.get_running_loop().call_later(max(0.01, period), self._keep)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

@@ -7,11 +7,14 @@ import importlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import reduce
 from types import MappingProxyType
 from typing import Any, Final
 
 from gateway.config.models import AnySource, GatewaySettings
 from gateway.context import Call, Principal
+from gateway.database.accounts import Accounts
+from gateway.database.budget import Budget
 from gateway.database.care import PoolStats
 from gateway.database.engine import Column, Engine, Statement
 from gateway.database.failures import failure
@@ -84,6 +87,8 @@ class Source:
         self._statements = tuple(statements)
         self._shapes: dict[str, tuple[Column, ...]] = {}
         self._broken: dict[str, ToolError] = {}
+        self._budget = Budget(settings.pool.max)
+        self._accounts = Accounts(name, settings, build_engine, self._budget) if settings.credentials else None
         self._pool = Pool(
             engine,
             settings.pool,
@@ -91,6 +96,7 @@ class Source:
             on_up=self._came_up,
             on_down=self._went_down,
             on_breaker=self._breaker_changed,
+            budget=self._budget,
         )
         self._preparing: asyncio.Task[None] | None = None
 
@@ -115,8 +121,9 @@ class Source:
 
     @property
     def stats(self) -> PoolStats:
-        """The pool's numbers now."""
-        return self._pool.stats
+        """The numbers now, of all accounts together."""
+        own, others = self._pool.stats, [pool.stats for pool in self._accounts.pools] if self._accounts else []
+        return reduce(PoolStats.__add__, others, own)
 
     @property
     def shapes(self) -> Mapping[str, tuple[Column, ...]]:
@@ -138,17 +145,24 @@ class Source:
 
         Raises:
             ToolError: POOL_EXHAUSTED, POOL_TIMEOUT, CONNECT_TIMEOUT, or why the source is down;
-                ACCESS_DENIED when the token lacks what the session must be told.
+                ACCESS_DENIED when the token lacks what the session must be told, or no account is for it.
         """
-        async with self._lend(call, identity_of(self.settings.session, call), patience) as session:
+        identity = identity_of(self.settings.session, call)
+        pool, engine = self._accounts.choose(call.principal) if self._accounts else (self._pool, self.engine)
+        async with self._lend(call, identity, patience, pool, engine) as session:
             yield session
 
     @asynccontextmanager
     async def _lend(
-        self, call: Call, identity: Mapping[str, str], patience: Patience | None = None
+        self,
+        call: Call,
+        identity: Mapping[str, str],
+        patience: Patience | None = None,
+        pool: Pool | None = None,
+        engine: Engine | None = None,
     ) -> AsyncIterator[Session]:
-        async with self._pool.lease(call, patience) as member:
-            yield Session(member, self.engine, self.settings.statement_timeout, self._learn, identity)
+        async with (pool or self._pool).lease(call, patience) as member:
+            yield Session(member, engine or self.engine, self.settings.statement_timeout, self._learn, identity)
 
     def patience(self) -> Patience:
         """The waiting that one call may do."""
@@ -163,7 +177,8 @@ class Source:
         if self._preparing is not None:
             self._preparing.cancel()
             await asyncio.wait({self._preparing})
-        await self._pool.close(CLOSE_GRACE)
+        others = [self._accounts.close(CLOSE_GRACE)] if self._accounts else []
+        await asyncio.gather(self._pool.close(CLOSE_GRACE), *others)
 
     def _came_up(self) -> None:
         log.info("source %s is up", self.name, extra={"source": self.name})

@@ -6,7 +6,7 @@ import ipaddress
 import ssl
 from typing import Any, Final, Literal
 
-from gateway.config.models import TlsSettings
+from gateway.config.logins import TlsSettings
 from gateway.errors import GatewayError
 
 Mode = Literal["disable", "require", "verify-ca", "verify-full"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.config.models import TokenSettings
+from gateway.config.logins import TokenSettings
 from gateway.net.oauth import ClientCredentials
 
 

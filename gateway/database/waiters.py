@@ -6,7 +6,8 @@ import asyncio
 from collections import deque
 
 from gateway.database.care import Member
-from gateway.errors import ToolError
+from gateway.database.failures import failure
+from gateway.errors import Code, ToolError
 
 Waiter = asyncio.Future[Member]
 
@@ -41,6 +42,10 @@ class Waiters:
                 waiter.set_result(member)
                 return True
         return False
+
+    def exhausted(self, retry_after: float) -> ToolError:
+        """What the next caller is told when enough wait already."""
+        return failure(Code.POOL_EXHAUSTED, f"{len(self)} callers wait for a connection", retry_after=retry_after)
 
     def fail_first(self, error: ToolError) -> None:
         """Tell the first that still waits why it gets none."""

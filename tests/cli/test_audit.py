@@ -126,6 +126,44 @@ def test_more_connections_than_the_server_admits_are_a_warning(
     assert captured.out.startswith("OK: ")
 
 
+def test_every_account_is_checked(
+    postgresql: PostgresqlServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for role in ("audit_few", "audit_reader", "audit_writer"):
+        asyncio.run(_prepare(postgresql, role))
+    (tmp_path / "wrong").write_text("wrong")
+    accounts = "    credentials:\n" + "".join(
+        f"      - {{when: {{scope: {role}}}, user: {role}, password: '${{file:{file}}}'}}\n"
+        for role, file in (("audit_writer", "password"), ("audit_few", "password"), ("audit_bypass", "wrong"))
+    )
+    path = _configuration(tmp_path, postgresql, "audit_reader", f"{accounts}    pool: {{max: 2}}\n")
+    code, problems, warnings = _checked(path, capsys)
+    assert code == 1
+    [problem] = problems
+    assert problem.startswith("13: sources.shop.credentials.2: cannot connect: InvalidPasswordError: ")
+    assert warnings == [
+        "11: sources.shop.credentials.0.user: the source is read-only, but its account could write: it may change"
+        " audited.orders; give it SELECT only",
+        "14: sources.shop.pool.max: 2 connections x (1 max_replicas + 1 surge) = 4, but the server admits 3;"
+        " lower pool.max or raise the server's limit",
+    ]
+
+
+def test_row_level_security_must_hold_for_the_accounts_not_for_the_own_one(
+    postgresql: PostgresqlServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asyncio.run(_prepare(postgresql, "audit_reader"))
+    asyncio.run(_prepare(postgresql, "audit_bypass"))
+    session = "    session: {app.tenant: subject}\n    credentials:\n"
+    entry = "      - {{when: {{scope: a}}, user: {}, password: '${{file:password}}'}}\n"
+    path = _configuration(tmp_path, postgresql, "audit_bypass", session + entry.format("audit_reader"))
+    assert _checked(path, capsys)[:2] == (0, [])
+    path = _configuration(tmp_path, postgresql, "audit_reader", session + entry.format("audit_bypass"))
+    _, [problem], _ = _checked(path, capsys)
+    trouble = "row-level security does not hold for this account: it has BYPASSRLS; use one that may only read"
+    assert problem == f"12: sources.shop.credentials.0.user: {trouble}"
+
+
 def test_sources_of_one_server_are_counted_together(
     postgresql: PostgresqlServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

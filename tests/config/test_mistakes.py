@@ -23,8 +23,8 @@ MISTAKES = {
     ),
     "key of another engine": (
         SHOP.replace("path:", "hosts: x, path:"),
-        "2: sources.shop.hosts: unknown key; known here: access, connect_timeout, engine, path, pool, required, "
-        "session, statement_timeout",
+        "2: sources.shop.hosts: unknown key; known here: access, connect_timeout, credentials, engine, path, pool, "
+        "required, session, statement_timeout",
     ),
     "not an integer": ("server:\n  port: ten", '2: server.port: expected an integer, got text "ten"'),
     "quoted number": ('server: {port: "8080"}', '1: server.port: expected an integer, got text "8080"'),
@@ -102,6 +102,42 @@ MISTAKES = {
         "sources:\n  shop: {engine: sqlite, path: a, session: {app.user: subject}}",
         "2: sources.shop.session: SQLite has no session settings and no row-level security; use :parameters, or"
         " another engine",
+    ),
+    "accounts of SQLite": (
+        "sources:\n  shop: {engine: sqlite, path: a, credentials: [{when: {scope: a}, user: b}]}",
+        "2: sources.shop.credentials: SQLite has no accounts; use scopes of tools, or another engine",
+    ),
+    "account for nobody": (
+        POSTGRESQL + "    credentials:\n      - {when: {}, user: clerk}\n",
+        "8: sources.shop.credentials.0.when: expected either scope, or claim and equals",
+    ),
+    "account by claim of any value": (
+        POSTGRESQL + "    credentials:\n      - {when: {scope: a, claim: b}, user: clerk}\n",
+        "8: sources.shop.credentials.0.when: expected either scope, or claim and equals",
+    ),
+    "account by scope and claim": (
+        POSTGRESQL + "    credentials:\n      - {when: {scope: a, claim: b, equals: c}, user: clerk}\n",
+        "8: sources.shop.credentials.0.when: expected either scope, or claim and equals",
+    ),
+    "account by no claim": (
+        POSTGRESQL + "    credentials:\n      - {when: {claim: a..b, equals: c}, user: clerk}\n",
+        "8: sources.shop.credentials.0.when.claim: expected the name of a claim, with dots into nested ones,"
+        ' got text "a..b"',
+    ),
+    "account that is the source's own": (
+        POSTGRESQL + "    credentials:\n      - {when: {scope: a}, user: reader}\n",
+        "8: sources.shop.credentials.0.user: expected another account than the source's own, which serves no caller",
+    ),
+    "account with two passwords": (
+        POSTGRESQL
+        + "    credentials:\n      - {when: {scope: a}, user: b}\n"
+        + "      - {when: {scope: c}, user: b, password: '${env:WORD}'}\n",
+        "9: sources.shop.credentials.1.password: expected the same as credentials.0.password, since it is the same"
+        " user's",
+    ),
+    "too many accounts": (
+        POSTGRESQL + "    credentials: [" + "{when: {scope: a}, user: b}, " * 65 + "]\n",
+        "7: sources.shop.credentials: expected at most 64 items, got a list of 65",
     ),
     "session setting without a dot": (
         POSTGRESQL + "    session: {search_path: subject}\n",

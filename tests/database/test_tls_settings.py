@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.models import TlsSettings
+from gateway.config.logins import TlsSettings
 from gateway.database import tls
 
 

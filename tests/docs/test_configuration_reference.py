@@ -12,14 +12,15 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from gateway.config import models
+from gateway.config import logins, models
+from gateway.config.base import Settings
 from gateway.config.loader import json_schema, load
 from gateway.config.units import DURATION_PATTERN, SIZE_PATTERN, format_duration, format_size
 
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = ROOT / "docs/reference/configuration.md"
 
-SECTIONS: Final[Mapping[str, type[models.Settings]]] = {
+SECTIONS: Final[Mapping[str, type[Settings]]] = {
     "Sections": models.GatewaySettings,
     "`server`": models.ServerSettings,
     "`admin`": models.AdminSettings,
@@ -31,16 +32,18 @@ SECTIONS: Final[Mapping[str, type[models.Settings]]] = {
     "`sources.NAME`": models.SourceSettings,
     "`sources.NAME` with `engine: postgresql`": models.PostgresqlSettings,
     "`sources.NAME.hosts`, each": models.HostSettings,
-    "`sources.NAME.token`": models.TokenSettings,
+    "`sources.NAME.token`": logins.TokenSettings,
     "`sources.NAME` with `engine: mysql`": models.MysqlSettings,
     "`sources.NAME` with `engine: sqlite`": models.SqliteSettings,
     "`sources.NAME.pool`": models.PoolSettings,
-    "`sources.NAME.tls`": models.TlsSettings,
+    "`sources.NAME.tls`": logins.TlsSettings,
+    "`sources.NAME.credentials`, each": logins.CredentialSettings,
+    "`sources.NAME.credentials.when`": logins.ConditionSettings,
     "`tools.NAME`": models.ToolSettings,
 }
 
 
-def rows(model: type[models.Settings]) -> list[str]:
+def rows(model: type[Settings]) -> list[str]:
     """The table of one section: a line for each key that the model itself defines."""
     schema = model.model_json_schema()
     required = schema.get("required", ())
@@ -106,8 +109,8 @@ def test_table_is_what_the_model_says(heading: str) -> None:
 def test_every_model_has_its_section() -> None:
     defined = {
         each
-        for each in vars(models).values()
-        if isinstance(each, type) and issubclass(each, models.Settings) and each is not models.Settings
+        for each in (vars(models) | vars(logins)).values()
+        if isinstance(each, type) and issubclass(each, Settings) and each is not Settings
     }
     assert set(SECTIONS.values()) == defined
 
