@@ -13,6 +13,7 @@ from typing import Final, Literal
 Direction = Literal["up", "down"]
 """`up` runs from client to server, `down` back."""
 _CHUNK: Final = 65536
+_FAREWELL: Final = 0.2
 
 
 @dataclass
@@ -120,6 +121,7 @@ class FaultProxy:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # sockets that were aborted are closed in the loop's next turn
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
@@ -136,7 +138,7 @@ class FaultProxy:
             _abort(writer)
         finally:
             self._writers.discard(writer)
-            writer.close()
+            await _hang_up(writer)
 
     async def _forward(
         self,
@@ -160,7 +162,7 @@ class FaultProxy:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
             self._writers.discard(server_writer)
-            server_writer.close()
+            await _hang_up(server_writer)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lane: Lane) -> bool:
@@ -175,6 +177,16 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lane
     except OSError:
         return True
     return False
+
+
+async def _hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close a connection, with what is still in its buffer if the other side takes it soon."""
+    writer.close()
+    try:
+        async with asyncio.timeout(_FAREWELL):
+            await writer.wait_closed()
+    except (OSError, TimeoutError):
+        writer.transport.abort()
 
 
 def _abort(writer: asyncio.StreamWriter) -> None:
