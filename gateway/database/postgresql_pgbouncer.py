@@ -7,12 +7,18 @@ are prepared inside the transaction, and settings are local to it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from gateway.database import postgresql_binding as binding
 from gateway.database.engine import Column, Statement
+from gateway.database.failures import failure
 from gateway.database.postgresql_connection import BEGIN, IDENTIFY, PostgresqlConnection, Prepared
+from gateway.errors import Code
+
+_LOCKS: Final = re.compile(r"\bpg_(?:try_)?advisory_lock(?:_shared)?\b", re.IGNORECASE)
+_SETTINGS: Final = re.compile(r"\bset_config\s*\([^()]*,\s*false\s*\)|\btemp(?:orary)?\s+table\b", re.IGNORECASE)
 
 
 class PgbouncerConnection(PostgresqlConnection):
@@ -55,8 +61,27 @@ class PgbouncerConnection(PostgresqlConnection):
         await self._raw.fetch(IDENTIFY, list(self._identity), list(self._identity.values()))
 
     async def _prepare(self, statement: Statement) -> Prepared:
+        _refuse_what_stays(statement)
         self._prepared.pop(statement.name, None)
         return await super()._prepare(statement)
 
     def _name(self) -> str:
         return ""
+
+
+def _refuse_what_stays(statement: Statement) -> None:
+    """Nobody resets a session here: what outlives the transaction would reach whoever gets the session next.
+
+    Raises:
+        ToolError: STATEMENT_INVALID and what to write instead.
+    """
+    if _LOCKS.search(statement.text):
+        raise failure(
+            Code.STATEMENT_INVALID, "a session's advisory lock would stay behind PgBouncer; use pg_advisory_xact_lock"
+        )
+    # A read is rolled back, and its settings and tables with it.
+    if statement.writes and _SETTINGS.search(statement.text):
+        raise failure(
+            Code.STATEMENT_INVALID,
+            "settings and temporary tables of a session would stay behind PgBouncer; use set_config(..., true)",
+        )

@@ -121,3 +121,21 @@ async def test_without_the_setting_the_pooler_refuses_and_the_operator_reads_why
         with pytest.raises(ToolError) as caught:
             await run(source, statement(source.engine, "select 1 as one"))
         assert caught.value.code is Code.SOURCE_UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("text", "writes"),
+    [
+        ("select pg_advisory_lock(7)", False),
+        ("select pg_try_advisory_lock_shared(7)", True),
+        ("select set_config('app.name', 'x', false)", True),
+        ("create temp table left_behind (n int)", True),
+    ],
+)
+async def test_what_would_stay_in_the_session_is_refused(pgbouncer: PgbouncerServer, text: str, writes: bool) -> None:
+    async with reached(pgbouncer.settings(access="read-write")) as source:
+        with pytest.raises(ToolError) as caught:
+            await run(source, statement(source.engine, text, writes=writes))
+        assert caught.value.code is Code.STATEMENT_INVALID
+        local = statement(source.engine, "select set_config('app.name', 'x', true) as n", name="local", writes=True)
+        assert (await run(source, local)).rows[0][0] == "x"
