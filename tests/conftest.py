@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests.servers.containers import PostgresqlContainer, has_engine, running_container
+from tests.servers.containers import MysqlContainer, PostgresqlContainer, has_engine, running_container, running_mysql
 from tests.servers.mariadb import MariadbServer, running_mariadb
 from tests.servers.pgbouncer import PgbouncerServer, running_pgbouncer
 from tests.servers.postgresql import PostgresqlServer, running_postgresql
@@ -25,6 +25,7 @@ ENGINES = {
     "mysql": "mysql",
     "mariadb": "mysql",
     "own_mariadb": "mysql",
+    "mysql_container": "mysql",
 }
 
 settings.register_profile("gateway", max_examples=int(os.environ.get("GATEWAY_TEST_ROUNDS", "50")), deadline=None)
@@ -109,4 +110,11 @@ def mariadb() -> Iterator[MariadbServer]:
 def own_mariadb() -> Iterator[MariadbServer]:
     """A server that a test may stop, kill and freeze."""
     with running_mariadb() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mysql_container() -> Iterator[MysqlContainer]:
+    """MySQL itself, where a container engine answers."""
+    with running_mysql() as server:
         yield server

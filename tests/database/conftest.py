@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
 from gateway.config.models import AnySource, SqliteSettings
+from tests.servers.containers import MysqlContainer, has_engine
 from tests.servers.mariadb import MariadbServer
 from tests.servers.postgresql import PostgresqlServer
 
@@ -43,7 +44,10 @@ def make_sqlite(path: Path) -> None:
     db.close()
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "postgresql+pgbouncer", "mysql"])
+ENGINES = ["sqlite", "postgresql", "postgresql+pgbouncer", "mysql"]
+
+
+@pytest.fixture(params=[*ENGINES, *(["mysql_container"] if has_engine() else [])])
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     """Every engine in turn, with the same table `item (id, label)` of three rows."""
     if request.param == "sqlite":
@@ -64,6 +68,10 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
         )
     if request.param == "mysql":
         return await mysql_database(request.getfixturevalue("mariadb"))
+    if request.param == "mysql_container":
+        numbers = "with recursive n(i) as (select 1 union all select i + 1 from n where i < :n) select i from n"
+        whole = await mysql_database(request.getfixturevalue("mysql_container"))
+        return replace(whole, endless="select benchmark(1000000000000, sha2('x', 512)) as n", series=numbers)
     server: PostgresqlServer = request.getfixturevalue("postgresql")
     admin = await server.admin()
     await admin.execute(
@@ -81,7 +89,7 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     )
 
 
-async def mysql_database(server: MariadbServer) -> Database:
+async def mysql_database(server: MariadbServer | MysqlContainer) -> Database:
     await server.execute(
         "drop table if exists item",
         "create table item (id integer primary key, label varchar(100) not null unique)",

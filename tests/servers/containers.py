@@ -6,6 +6,7 @@ processes use local programs in any case.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import warnings
 from collections.abc import Iterator
@@ -14,10 +15,12 @@ from functools import cache
 from typing import Any
 
 import asyncpg
+import pymysql
 
-from gateway.config.models import PostgresqlSettings
+from gateway.config.models import MysqlSettings, PostgresqlSettings
 
 POSTGRESQL_IMAGE = "postgres:17-alpine"
+MYSQL_IMAGE = "mysql:8.4"
 
 
 @cache
@@ -83,6 +86,76 @@ class PostgresqlContainer:
 def running_container() -> Iterator[PostgresqlContainer]:
     """A started container, removed at the end."""
     server = PostgresqlContainer()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+class MysqlContainer:
+    """MySQL from its image; no package of Debian brings it."""
+
+    user = "tests"
+    password = "mysql-password"
+    database = "tests"
+
+    def __init__(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from testcontainers.mysql import MySqlContainer
+
+            self._container = MySqlContainer(
+                MYSQL_IMAGE,
+                username=self.user,
+                password=self.password,
+                root_password=self.password,
+                dbname=self.database,
+            ).with_command("--cte-max-recursion-depth=2000000")
+
+    def start(self) -> None:
+        """Pull if needed, start, and wait until it takes connections."""
+        self._container.start()
+        self.host = str(self._container.get_container_host_ip())
+        self.port = int(self._container.get_exposed_port(3306))
+
+    def close(self) -> None:
+        """Stop and remove."""
+        self._container.stop()
+
+    def settings(self, **overrides: Any) -> MysqlSettings:
+        """A source's settings."""
+        values: dict[str, Any] = {
+            "engine": "mysql",
+            "host": self.host,
+            "port": self.port,
+            "database": self.database,
+            "user": self.user,
+            "password": self.password,
+            "tls": {"mode": "require"},
+        }
+        return MysqlSettings.model_validate(values | overrides, strict=False)
+
+    async def execute(self, *statements: str) -> None:
+        """Run statements as the tests' own account."""
+        await asyncio.to_thread(self._execute, *statements)
+
+    def _execute(self, *statements: str) -> None:
+        with (
+            pymysql.connect(
+                host=self.host, port=self.port, user=self.user, password=self.password, database=self.database
+            ) as connection,
+            connection.cursor() as cursor,
+        ):
+            for text in statements:
+                cursor.execute(text)
+            connection.commit()
+
+
+@contextmanager
+def running_mysql() -> Iterator[MysqlContainer]:
+    """A started container, removed at the end."""
+    server = MysqlContainer()
     server.start()
     try:
         yield server
