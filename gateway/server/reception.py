@@ -37,10 +37,7 @@ class Reception:
         record = Record(request.method, address)
         with tracing.request_span(request.method, request.path, correlation_id, request.headers) as span:
             try:
-                return await self._serve(request, correlation_id, record)
-            except GatewayError as error:
-                record.outcome, record.detail = _outcome(error), error.detail
-                response = self._refusals.respond(error, correlation_id, _early_status(error))
+                response = await self._answer(request, correlation_id, record)
                 record.status = response.status
                 return response
             except (asyncio.CancelledError, ConnectionError):
@@ -49,6 +46,13 @@ class Reception:
             finally:
                 span.set_attribute("http.response.status_code", record.status)
                 record.write()
+
+    async def _answer(self, request: web.Request, correlation_id: str, record: Record) -> web.StreamResponse:
+        try:
+            return await self._serve(request, correlation_id, record)
+        except GatewayError as error:
+            record.outcome, record.detail = _outcome(error), error.detail
+            return self._refusals.respond(error, correlation_id, _early_status(error))
 
     async def _serve(self, request: web.Request, correlation_id: str, record: Record) -> web.StreamResponse:
         self._origins.check(request.headers.getall("Host", []), request.headers.get("Origin"))

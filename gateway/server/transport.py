@@ -30,7 +30,7 @@ from mcp_types import HEADER_MISMATCH
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from gateway.context import Call, Principal, Report, ignore
-from gateway.errors import GatewayError, ProtocolError, Refused, to_wire
+from gateway.errors import GatewayError, ProtocolError, Refused, Wire, to_wire
 from gateway.server import mcp
 from gateway.server.answer import Answer
 from gateway.server.jsonrpc import Message, error_bytes, notification_bytes, parse, result_bytes, wire_int
@@ -141,18 +141,17 @@ class Transport:
                 _log.exception("request failed inside the gateway")
             wire = to_wire(error)
             record.outcome, record.detail = str(wire.code), getattr(error, "detail", "")
-            body, status = error_bytes(message.id, wire.code, wire.message, wire.data), _status(error, exchange)
+            body, status = error_bytes(message.id, wire.code, wire.message, wire.data), _status(error, wire, exchange)
             headers = self._refusals.headers(error)
         if exchange.result is not None:
             record.outcome, record.rows = exchange.result.code or "ok", exchange.result.row_count
             record.detail = record.detail or exchange.result.detail
-        record.tool, record.status = exchange.tool, status
+        record.tool = exchange.tool
         return await exchange.answer.finish(body, status, headers)
 
 
-def _status(error: Exception, exchange: mcp.Exchange) -> int:
+def _status(error: Exception, wire: Wire, exchange: mcp.Exchange) -> int:
     """The HTTP status of an error; before 2026-07-28 a JSON-RPC error is an HTTP success."""
-    wire = to_wire(error)
     if isinstance(error, ProtocolError):
         return ERROR_CODE_HTTP_STATUS.get(wire.code, wire.status) if exchange.is_modern else 200
     if isinstance(error, GatewayError) or exchange.is_modern:

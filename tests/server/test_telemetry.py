@@ -89,12 +89,13 @@ async def test_failures_are_one_line_with_a_reason_and_no_secret(tmp_path: Path,
         await world.call("customer_by_id", {"id": "PLANTED-VALUE"})
         await world.send(None, raw=b"{")
         await world.modern("tools/list", headers={"X-Request-ID": 'forged"\\n{"level":"error"}'})
+        await world.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
     requests = [line for line in _lines(log) if line["event"] == "request"]
     outcomes = [line["outcome"] for line in requests]
     assert outcomes[0] == "unauthenticated:no_token"
     assert outcomes[1].startswith("unauthenticated:")
-    assert outcomes[2:] == ["invalid_arguments", "refused", "ok"]
-    assert [line["status"] for line in requests] == [401, 401, 200, 400, 200]
+    assert outcomes[2:] == ["invalid_arguments", "refused", "ok", "ok"]
+    assert [line["status"] for line in requests] == [401, 401, 200, 400, 200, 202]
     text = log.getvalue()
     assert token not in text
     assert "PLANTED-VALUE" not in text
