@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from gateway.config.models import VerdictCacheSettings
+from gateway.config.auth import VerdictCacheSettings
 
 V = TypeVar("V")
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from gateway.auth.refusal import Reason, refusal
-from gateway.config.models import IssuerSettings
+from gateway.config.auth import IssuerSettings
 from gateway.context import Principal
 
 # The last second of the year 9999: a later date is a mistake or an attack (exp = 1e300).

@@ -14,7 +14,7 @@ import aiohttp
 from yarl import URL
 
 from gateway.auth.jwt import SigningKey, UnusableKeyError, load_key
-from gateway.config.models import IssuerSettings
+from gateway.config.auth import IssuerSettings
 from gateway.net.http import FetchError, get_json, is_loopback
 
 _log = logging.getLogger(__name__)

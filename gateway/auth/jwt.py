@@ -21,7 +21,7 @@ from jwt.algorithms import get_default_algorithms
 
 from gateway.auth.bearer import MAX_TOKEN_BYTES
 from gateway.auth.refusal import Reason, refusal
-from gateway.config.models import IssuerSettings
+from gateway.config.auth import IssuerSettings
 
 _ALGORITHMS: Final = get_default_algorithms()
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from yarl import URL
 
-from gateway.config.models import AuthSettings
+from gateway.config.auth import AuthSettings
 
 _WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
 _SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")

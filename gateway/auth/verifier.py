@@ -18,7 +18,7 @@ from gateway.auth.claims import to_principal
 from gateway.auth.jwks import IssuerKeys, KeyPolicy
 from gateway.auth.jwt import SigningKey, Token, check_header, is_signed_by, parse
 from gateway.auth.refusal import Reason, refusal
-from gateway.config.models import AuthSettings, IssuerSettings
+from gateway.config.auth import AuthSettings, IssuerSettings
 from gateway.config.problems import ConfigError, Problem
 from gateway.context import Principal
 from gateway.errors import IdentityProviderUnavailable, Unauthenticated

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from gateway.config.loader import Configuration
-from gateway.config.models import AnySource, SqliteSettings
 from gateway.config.problems import KeyPath, Problem
+from gateway.config.sources import AnySource, SqliteSettings
 from gateway.database.engine import Audit
 
 _UNDER: Final = "row-level security does not hold for this account"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gateway.config.logins import ConditionSettings, CredentialSettings
-from gateway.config.models import MysqlSettings, PostgresqlSettings, SourceSettings
 from gateway.config.problems import Finding, KeyPath
+from gateway.config.sources import MysqlSettings, PostgresqlSettings, SourceSettings
 
 
 def credentials(path: KeyPath, source: SourceSettings) -> Iterator[Finding]:

@@ -9,15 +9,11 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.accounts import credentials
-from gateway.config.models import (
-    GatewaySettings,
-    IssuerSettings,
-    PostgresqlSettings,
-    SourceSettings,
-    SqliteSettings,
-    ToolSettings,
-)
+from gateway.config.auth import IssuerSettings
+from gateway.config.models import GatewaySettings
 from gateway.config.problems import Finding, KeyPath
+from gateway.config.sources import PostgresqlSettings, SourceSettings, SqliteSettings
+from gateway.config.tools import ToolSettings
 from gateway.config.validation import suggestion
 
 _HOST: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+)(?::[0-9]{1,5})?", re.ASCII)

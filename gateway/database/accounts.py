@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.config.logins import ConditionSettings, CredentialSettings
-from gateway.config.models import AnySource
+from gateway.config.sources import AnySource
 from gateway.context import Principal
 from gateway.database.budget import Budget
 from gateway.database.engine import Engine

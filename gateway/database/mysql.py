@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from pymysql.err import MySQLError
 
-from gateway.config.models import MysqlSettings
+from gateway.config.sources import MysqlSettings
 from gateway.context import Report
 from gateway.database import mysql_errors as errors
 from gateway.database import mysql_identity, tls

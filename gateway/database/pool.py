@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from gateway.config.models import PoolSettings
+from gateway.config.sources import PoolSettings
 from gateway.context import Call
 from gateway.database import care
 from gateway.database.budget import Budget

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from gateway.config.models import PostgresqlSettings
+from gateway.config.sources import PostgresqlSettings
 from gateway.database import postgresql_errors as errors
 from gateway.database import postgresql_types as types
 from gateway.database import tls

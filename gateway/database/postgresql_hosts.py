@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 import asyncpg
 
-from gateway.config.models import PostgresqlSettings
+from gateway.config.sources import PostgresqlSettings
 from gateway.database.failures import failure
 from gateway.errors import Code
 

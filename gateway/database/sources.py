@@ -11,7 +11,8 @@ from functools import reduce
 from types import MappingProxyType
 from typing import Any, Final
 
-from gateway.config.models import AnySource, GatewaySettings
+from gateway.config.models import GatewaySettings
+from gateway.config.sources import AnySource
 from gateway.context import Call, Principal
 from gateway.database.accounts import Accounts
 from gateway.database.budget import Budget

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from gateway.config.models import SqliteSettings
+from gateway.config.sources import SqliteSettings
 from gateway.context import Report
 from gateway.database import sqlite_access as access
 from gateway.database import sqlite_errors as errors

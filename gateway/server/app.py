@@ -14,7 +14,7 @@ from aiohttp import web
 
 from gateway.auth.metadata import resource_metadata
 from gateway.config.loader import Configuration
-from gateway.config.models import AdminSettings, ServerSettings
+from gateway.config.server import AdminSettings, ServerSettings
 from gateway.errors import GatewayError
 from gateway.server.health import Health
 from gateway.server.mcp import Background

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from gateway.auth.bearer import bearer_token
-from gateway.config.models import ServerSettings
+from gateway.config.server import ServerSettings
 from gateway.context import Principal
 from gateway.errors import RateLimited, Refused
 from gateway.resilience.ratelimit import RateLimiter

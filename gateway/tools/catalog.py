@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from gateway.config.loader import Configuration
-from gateway.config.models import ToolSettings
 from gateway.config.problems import ConfigError, Problem
+from gateway.config.tools import ToolSettings
 from gateway.context import Principal
 from gateway.database.engine import Column, Engine, Statement
 from gateway.errors import InsufficientScope, ProtocolError

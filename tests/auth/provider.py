@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.auth.verifier import TokenVerifier, Verifier
-from gateway.config.models import AuthSettings, IssuerSettings, VerdictCacheSettings
+from gateway.config.auth import AuthSettings, IssuerSettings, VerdictCacheSettings
 from gateway.demo.identity import IdentityProvider
 from tests.auth.tokens import AUDIENCE
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.auth.cache import ExpiringCache, good_until
-from gateway.config.models import VerdictCacheSettings
+from gateway.config.auth import VerdictCacheSettings
 from tests.auth.provider import Clock
 
 NOW = 1_800_000_000.0

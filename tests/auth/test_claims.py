@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.auth.claims import to_principal
-from gateway.config.models import IssuerSettings
+from gateway.config.auth import IssuerSettings
 from gateway.context import Principal
 from gateway.errors import Unauthenticated
 from tests.auth.tokens import AUDIENCE, ISSUER

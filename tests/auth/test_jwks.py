@@ -13,7 +13,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from gateway.auth.jwks import IssuerKeys, KeyPolicy, authorization_server_url, openid_configuration_url
-from gateway.config.models import IssuerSettings
+from gateway.config.auth import IssuerSettings
 from gateway.net.http import open_session
 from tests.auth.provider import Answer, Clock, FaultyProvider, answers, until
 from tests.auth.tokens import AUDIENCE, jwk, private_key, rsa_key

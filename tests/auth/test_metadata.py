@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.auth.metadata import challenge, metadata_url, resource_metadata
-from gateway.config.models import AuthSettings
+from gateway.config.auth import AuthSettings
 from tests.auth.provider import auth_settings
 
 URL = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp"

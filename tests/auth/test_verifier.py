@@ -12,7 +12,7 @@ import pytest
 from gateway.auth.jwks import KeyPolicy
 from gateway.auth.jwt import SigningKey, Token, is_signed_by
 from gateway.auth.verifier import TokenVerifier, open_verifier, problems
-from gateway.config.models import AuthSettings, IssuerSettings
+from gateway.config.auth import AuthSettings, IssuerSettings
 from gateway.config.problems import ConfigError
 from gateway.errors import IdentityProviderUnavailable, Unauthenticated
 from tests.auth.provider import Clock, FaultyProvider, answers, auth_settings, until, until_ready

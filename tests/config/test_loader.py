@@ -8,8 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.config.loader import Configuration, load
-from gateway.config.models import GatewaySettings, PostgresqlSettings, SqliteSettings
+from gateway.config.models import GatewaySettings
 from gateway.config.problems import ConfigError, Place
+from gateway.config.sources import PostgresqlSettings, SqliteSettings
 from tests.config.conftest import ISSUER, Desk
 
 TOOL = """\

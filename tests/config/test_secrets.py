@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from gateway.config.models import PostgresqlSettings
 from gateway.config.secrets import FileSecret
+from gateway.config.sources import PostgresqlSettings
 from tests.config.conftest import Desk
 
 SOURCE = "sources: {shop: {engine: postgresql, host: db, database: d, user: u, password: '%s'}}\n"

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from gateway.config.models import AnySource, SqliteSettings
+from gateway.config.sources import AnySource, SqliteSettings
 from tests.servers.containers import MysqlContainer, has_engine
 from tests.servers.mariadb import MariadbServer
 from tests.servers.postgresql import PostgresqlServer

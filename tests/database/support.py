@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from gateway.config.models import AnySource
+from gateway.config.sources import AnySource
 from gateway.context import Call, Principal
 from gateway.database.engine import Engine, Statement, Table
 from gateway.database.sources import Source, build_engine

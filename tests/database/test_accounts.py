@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from gateway.config.logins import ConditionSettings, CredentialSettings
-from gateway.config.models import AnySource, PostgresqlSettings
+from gateway.config.sources import AnySource, PostgresqlSettings
 from gateway.context import Call, Principal
 from gateway.database.accounts import account_settings, fits
 from gateway.database.engine import Statement, Table

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.config.models import PoolSettings
+from gateway.config.sources import PoolSettings
 from gateway.database.budget import Budget
 from gateway.database.pool import Pool
 from gateway.errors import ToolError

@@ -8,7 +8,7 @@ import struct
 import pytest
 from pymysql.constants import CLIENT
 
-from gateway.config.models import MysqlSettings
+from gateway.config.sources import MysqlSettings
 from gateway.database.sources import build_engine
 from gateway.errors import Code, ToolError
 

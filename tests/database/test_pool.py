@@ -12,7 +12,7 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from gateway.config.models import PoolSettings
+from gateway.config.sources import PoolSettings
 from gateway.database.pool import Pool
 from gateway.errors import Code, ToolError
 from gateway.resilience.breaker import State

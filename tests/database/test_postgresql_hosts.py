@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config.models import PostgresqlSettings
+from gateway.config.sources import PostgresqlSettings
 from gateway.database.postgresql_hosts import addresses, connect_to_first
 from gateway.errors import Code, ToolError
 from tests.database.support import reached, run, started, statement, until

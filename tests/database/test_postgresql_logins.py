@@ -14,8 +14,8 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from gateway.config.models import PostgresqlSettings
 from gateway.config.secrets import FileSecret
+from gateway.config.sources import PostgresqlSettings
 from gateway.database.sources import Source
 from gateway.demo.identity import IdentityProvider
 from gateway.errors import ToolError

@@ -17,7 +17,7 @@ from tests.servers.postgresql import PostgresqlServer
 
 def test_a_driver_is_imported_only_when_it_is_needed() -> None:
     code = (
-        "import sys, pathlib; from gateway.config.models import SqliteSettings; from gateway.database import sources;"
+        "import sys, pathlib; from gateway.config.sources import SqliteSettings; from gateway.database import sources;"
         "sources.build_engine(SqliteSettings(engine='sqlite', path=pathlib.Path('x.db')));"
         "sys.exit('asyncpg' in sys.modules)"
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config.models import AnySource
+from gateway.config.sources import AnySource
 from gateway.database.sources import build_engine
 from gateway.errors import Code, ToolError
 from tests.database.support import started, statement

@@ -17,7 +17,7 @@ from typing import Any
 import asyncpg
 import pymysql
 
-from gateway.config.models import MysqlSettings, PostgresqlSettings
+from gateway.config.sources import MysqlSettings, PostgresqlSettings
 
 POSTGRESQL_IMAGE = "postgres:17-alpine"
 MYSQL_IMAGE = "mysql:8.4"

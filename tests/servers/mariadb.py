@@ -20,7 +20,7 @@ from typing import Any
 import aiomysql
 import pymysql
 
-from gateway.config.models import MysqlSettings
+from gateway.config.sources import MysqlSettings
 from tests.servers.local import HOST, Guardian, as_user, free_port, own, run
 from tests.servers.programs import programs
 

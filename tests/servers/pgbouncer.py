@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gateway.config.models import PostgresqlSettings
+from gateway.config.sources import PostgresqlSettings
 from tests.servers.local import HOST, as_user, free_port, own
 from tests.servers.postgresql import PostgresqlServer
 from tests.servers.programs import programs

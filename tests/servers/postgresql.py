@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from gateway.config.models import PostgresqlSettings
+from gateway.config.sources import PostgresqlSettings
 from tests.servers import tree
 from tests.servers.local import HOST, Guardian, free_port, own, run
 from tests.servers.programs import programs

@@ -1,0 +1,38 @@
+"""What an author writes of a tool."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from gateway.config.base import Name, Settings, Text
+
+
+class ToolSettings(Settings):
+    """One named tool: fixed SQL, typed parameters."""
+
+    title: str | None = None
+    """Name for people."""
+    description: Text
+    """What it gives, written for the model that chooses it."""
+    source: Name
+    """The source it asks."""
+    scopes: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    """Scopes a caller needs, all of them; `auth.default_scopes` when absent."""
+    parameters: dict[Name, dict[str, Any]] | None = None
+    """JSON Schema for each parameter, with `optional` and `nullable` as short forms."""
+    input_schema: dict[str, Any] | None = None
+    """A whole JSON Schema (2020-12) instead of `parameters`, published as written."""
+    statement: Text
+    """One SQL statement; placeholders are `:name`."""
+    writes: bool = False
+    """Whether it changes data; needs a source with access read-write."""
+    idempotent: bool = False
+    """Whether doing the change twice is the same as doing it once; it is then sent again after a lost connection."""
+    max_rows: Annotated[int, Field(ge=1, le=100000)] = 100
+    """Most rows in a result."""
+    numbers: Literal["exact", "string"] | None = None
+    """Overrides `server.numbers`."""
+    enabled: bool = True
+    """A tool that is not enabled does not exist for callers."""
