@@ -8,12 +8,13 @@ import pytest
 
 from gateway.auth.claims import to_principal
 from gateway.config.auth import IssuerSettings
+from gateway.config.issuers import resolve
 from gateway.context import Principal
 from gateway.errors import Unauthenticated
 from tests.auth.tokens import AUDIENCE, ISSUER
 
 NOW = 1_800_000_000.0
-SETTINGS = IssuerSettings.model_validate({"issuer": ISSUER, "audiences": (AUDIENCE, "second"), "leeway": "30s"})
+SETTINGS = resolve(IssuerSettings(issuer=ISSUER, audiences=(AUDIENCE, "second")))
 
 
 def judge(**changes: Any) -> Principal:
