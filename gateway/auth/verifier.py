@@ -96,16 +96,15 @@ class TokenVerifier(Verifier):
     """`auth.mode: jwt`: signed tokens of the configured issuers, keys kept per issuer.
 
     Args:
-        settings: issuers and cache.
-        keys: the keys of every issuer, by its configured name.
+        settings: the cache.
+        keys: the issuers, with their keys.
         clock: Unix time in seconds.
     """
 
     def __init__(
-        self, settings: AuthSettings, keys: Mapping[str, IssuerKeys], clock: Callable[[], float] = time.time
+        self, settings: AuthSettings, keys: Mapping[TrustedIssuer, IssuerKeys], clock: Callable[[], float] = time.time
     ) -> None:
-        trusted = [resolve(issuer) for issuer in settings.issuers]
-        self._issuers = {issuer.issuer: _Issuer(issuer, keys[issuer.issuer]) for issuer in trusted}
+        self._issuers = {issuer.issuer: _Issuer(issuer, each) for issuer, each in keys.items()}
         self._by_name = {name: issuer for issuer in self._issuers.values() for name in issuer.settings.names}
         self._settings = settings.cache
         self._clock = clock
@@ -262,7 +261,7 @@ async def open_verifier(
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session())
         trusted = [resolve(issuer) for issuer in settings.issuers]
-        keys = {issuer.issuer: IssuerKeys(issuer, session, policy or KeyPolicy(), monotonic) for issuer in trusted}
+        keys = {issuer: IssuerKeys(issuer, session, policy or KeyPolicy(), monotonic) for issuer in trusted}
         for one in keys.values():
             stack.push_async_callback(one.aclose)
             stack.push_async_callback(_stop, asyncio.create_task(one.keep_fresh()))
