@@ -58,13 +58,13 @@ def resolve(written: IssuerSettings) -> TrustedIssuer:
     """Fill in what the preset knows and what follows from the rest.
 
     Raises:
-        ConfigError: it cannot be told what the issuer is.
+        ConfigError: a key is missing without which the issuer cannot be told.
     """
     filled = PRESETS[written.preset].fill(written) if written.preset else {}
     settings = written.model_copy(update={key: filled[key] for key in filled.keys() - written.model_fields_set})
-    issuer = settings.issuer
-    if issuer is None:
-        raise ConfigError([Problem((key,), message) for key, message in _missing(written)])
+    issuer, missing = settings.issuer, tuple(_missing(written))
+    if issuer is None or missing:
+        raise ConfigError([Problem((key,), message) for key, message in missing])
     bare = issuer.rstrip("/")
     return TrustedIssuer(
         issuer=issuer,
