@@ -100,6 +100,8 @@ def _oci_iam(settings: IssuerSettings) -> dict[str, Any]:
         "algorithms": ("RS256",),
         "required_claims": ("tok_type",),
         "scopes_from": ("scope",),
+        # As with Okta: `sub` is the login name, and only users have an id.
+        "subject_from": ("user_id",),
         "client_from": ("client_id",),
     }
     if settings.domain is not None:

@@ -263,8 +263,9 @@ async def test_oci_iam(tmp_path: Path, stated: str) -> None:
             principal = await there.verifier.verify(token(ORACLE, iss=iss))
             assert (principal.issuer, principal.subject) == ("https://identity.oraclecloud.com/", "app1")
             assert principal.scopes == {"customers:read"}
-        user = token(ORACLE, sub="ada@example.com", sub_type="user")
-        assert await there.admitted(user) == ("ada@example.com", "app1", {"customers:read"})
+        user = {**ORACLE, "sub": "ada@example.com", "sub_type": "user", "user_id": "5f1e"}
+        assert await there.admitted(token(user)) == ("5f1e", "app1", {"customers:read"})
+        assert await there.reason_of(token(user, user_id=...)) == "claims"
         for kind in ("IT", "RT", None, ...):
             assert await there.reason_of(token(ORACLE, tok_type=kind)) == "token_type"
         assert await there.reason_of(token(ORACLE, iss="https://identity.oraclecloud.com//")) == "unknown_issuer"
