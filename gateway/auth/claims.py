@@ -106,7 +106,8 @@ def _check_presence(claims: Mapping[str, Any], issuer: TrustedIssuer) -> None:
     if not isinstance(elsewhere, dict):
         raise refusal(Reason.CLAIMS, "_claim_names is not an object")
     for path in (*issuer.scopes_from, *issuer.subject_from, *issuer.client_from):
-        if path.split(".")[0] in elsewhere or path in elsewhere or (path == "groups" and claims.get("hasgroups")):
+        first = path.split(".")[0]
+        if first in elsewhere or path in elsewhere or (first == "groups" and claims.get("hasgroups")):
             raise refusal(Reason.CLAIMS_ELSEWHERE, f"{path} is left out of the token, and its absence means nothing")
 
 

@@ -65,7 +65,7 @@ def resolve(written: IssuerSettings) -> TrustedIssuer:
     issuer, missing = settings.issuer, tuple(_missing(written))
     if issuer is None or missing:
         raise ConfigError([Problem((key,), message) for key, message in missing])
-    bare = issuer.rstrip("/")
+    bare = issuer.removesuffix("/")
     return TrustedIssuer(
         issuer=issuer,
         names=frozenset({issuer} if settings.trailing_slash == "exact" else {bare, bare + "/"}),
