@@ -49,7 +49,8 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     Raises:
         Refused: 413, 415 or 408.
     """
-    if request.content_type != "application/json":
+    is_plain = request.headers.get(hdrs.CONTENT_TYPE) == "application/json"
+    if not is_plain and request.content_type != "application/json":
         raise Refused(415, "Content-Type must be application/json.")
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
         raise Refused(415, "Compressed bodies are not served; send the JSON as it is.")
@@ -195,8 +196,7 @@ def _protocol_version(request: web.Request, exchange: mcp.Exchange, message: Mes
         return request.headers.get(MCP_PROTOCOL_VERSION_HEADER, _ASSUMED_VERSION)
     if duplicated := find_duplicated_routing_header(request.headers.items()):
         raise ProtocolError(HEADER_MISMATCH, f"{duplicated} header appears more than once")
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    route = classify_inbound_request(message.body, headers=headers)
+    route = classify_inbound_request(message.body, headers=request.headers)
     if isinstance(route, InboundLadderRejection):
         raise _rejected(route)
     if message.method == "tools/call":
