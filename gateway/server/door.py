@@ -16,6 +16,7 @@ from gateway.config.server import ServerSettings
 from gateway.context import Principal
 from gateway.errors import RateLimited, Refused
 from gateway.resilience.ratelimit import RateLimiter
+from gateway.server.endpoint import Endpoint
 from gateway.server.snapshot import Snapshot
 
 _CORRELATION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -109,18 +110,20 @@ class Proxies:
         return any(parsed in network for network in self._networks)
 
 
-async def authenticate(request: web.Request, snapshot: Snapshot) -> Principal:
-    """The principal behind the request's bearer token.
+async def authenticate(request: web.Request, snapshot: Snapshot, endpoint: Endpoint) -> Principal:
+    """The principal behind the request's bearer token, with everything that its scopes imply.
 
     Raises:
-        Unauthenticated: no token, two tokens, or one that does not verify.
+        Unauthenticated: no token, two tokens, or one that does not verify or is not for this endpoint.
         IdentityProviderUnavailable: nothing to verify it with yet.
     """
     verifier = snapshot.verifier
     if snapshot.settings.auth.mode == "none":
         return await verifier.verify("")
     token = bearer_token(request.headers.getall("Authorization", []), request.query.keys())
-    return verifier.known(token) or await verifier.verify(token)
+    principal = verifier.known(token) or await verifier.verify(token)
+    endpoint.check(principal)
+    return snapshot.scopes.enlarge(principal)
 
 
 def admit(limiter: RateLimiter, principal: Principal) -> None:

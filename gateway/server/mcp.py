@@ -33,6 +33,7 @@ from gateway.server.answer import Answer
 from gateway.server.jsonrpc import Message, notification_bytes
 from gateway.server.snapshot import Snapshot
 from gateway.telemetry import tracing
+from gateway.tools.catalog import Catalog
 from gateway.tools.execute import execute
 from gateway.tools.results import ToolResult
 
@@ -80,6 +81,7 @@ class Exchange:
     Attributes:
         call: who asks, and until when.
         snapshot: the configuration that this request began with.
+        catalog: the tools of the door that it came through.
         answer: where notifications go.
         background: where a write goes on whose client has left.
         is_modern: whether the client speaks 2026-07-28 or later.
@@ -89,6 +91,7 @@ class Exchange:
 
     call: Call
     snapshot: Snapshot
+    catalog: Catalog
     answer: Answer
     background: Background
     is_modern: bool
@@ -129,7 +132,7 @@ async def _list_tools(ctx: Context, params: types.PaginatedRequestParams) -> dic
     _refuse_cursor(params)
     exchange = _exchange(ctx)
     snapshot = exchange.snapshot
-    visible = snapshot.catalog.visible(exchange.call.principal)
+    visible = exchange.catalog.visible(exchange.call.principal)
     described = [tool.describe(snapshot.sources[tool.source].shapes.get(tool.name)) for tool in visible]
     return {"resultType": "complete", "tools": described}
 
@@ -137,12 +140,12 @@ async def _list_tools(ctx: Context, params: types.PaginatedRequestParams) -> dic
 async def _call_tool(ctx: Context, params: types.CallToolRequestParams) -> dict[str, Any]:
     """Run a tool; a failed call is a result, too."""
     exchange = _exchange(ctx)
-    call, snapshot = exchange.call, exchange.snapshot
-    tool = snapshot.catalog.require(params.name, call.principal)
+    call, catalog = exchange.call, exchange.catalog
+    tool = catalog.require(params.name, call.principal, params.arguments or {})
     exchange.tool = tool.name
     meta = (ctx.params or {}).get("_meta") or {}
     with tracing.tool_span(call, tool.name, ctx.protocol_version, meta) as span:
-        work = execute(call, snapshot.catalog, snapshot.sources, tool.name, params.arguments or {})
+        work = execute(call, catalog, exchange.snapshot.sources, tool.name, params.arguments or {})
         must_finish = tool.statement.writes and not exchange.is_modern
         result = await (exchange.background.see_through(work) if must_finish else work)
         if result.is_error:
@@ -178,14 +181,19 @@ _EMPTY_LISTS: Final = {
 }
 
 
-def build_server() -> Server[Snapshot]:
-    """The SDK's server with our handlers; one for the process, the snapshot comes with each request."""
+def build_server(title: str | None = None, description: str | None = None) -> Server[Snapshot]:
+    """The SDK's server with our handlers; one for each door, the snapshot comes with each request.
+
+    Args:
+        title: what the door is called.
+        description: what its tools are for.
+    """
     private, public = CacheHint(_LIST_TTL_MS, "private"), CacheHint(_LIST_TTL_MS, "public")
     server: Server[Snapshot] = Server(
         "mcp-database-gateway",
         version=__version__,
-        title="MCP Database Gateway",
-        instructions=_INSTRUCTIONS,
+        title=title or "MCP Database Gateway",
+        instructions=f"{description} {_INSTRUCTIONS}" if description else _INSTRUCTIONS,
         cache_hints={
             "server/discover": public,
             "tools/list": private,

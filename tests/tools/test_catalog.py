@@ -13,6 +13,7 @@ from gateway.config.problems import ConfigError
 from gateway.context import Principal
 from gateway.database.engine import Column, Kind, Statement
 from gateway.errors import InsufficientScope, ProtocolError
+from gateway.tools.authorization import Access
 from gateway.tools.catalog import Catalog, Tool
 from gateway.tools.parameters import compile_parameters
 from tests.tools.conftest import Make, built
@@ -81,7 +82,7 @@ def test_statements_carry_the_engines_placeholders(configure: Make) -> None:
 def test_values_are_bound_in_the_statements_order(configure: Make) -> None:
     parameters = {"a": {"type": "integer"}, "b": {"type": "string", "optional": True}}
     (tool,) = built(configure({"t": {"parameters": parameters, "statement": "select :b, :a, :b"}}))
-    assert tool.bind({"a": 1}) == [None, 1]
+    assert tool.bind({"a": 1}, {}) == [None, 1]
 
 
 def test_numbers_come_from_the_tool_else_the_server(configure: Make) -> None:
@@ -99,21 +100,21 @@ class TestWhoMay:
     def test_absent_scopes_are_the_default_ones_and_not_none(self, configure: Make) -> None:
         catalog = built(configure({"t": {"statement": "select 1"}}, auth={"default_scopes": ["mcp:tools", "more"]}))
         with pytest.raises(InsufficientScope) as caught:
-            catalog.require("t", someone("mcp:tools"))
+            catalog.require("t", someone("mcp:tools"), {})
         assert caught.value.scopes == ("mcp:tools", "more")
-        assert catalog.require("t", someone("mcp:tools", "more", "other")).name == "t"
+        assert catalog.require("t", someone("mcp:tools", "more", "other"), {}).name == "t"
 
     def test_an_unknown_tool(self, configure: Make) -> None:
         catalog = built(configure({"by_id": BY_ID}))
         with pytest.raises(ProtocolError) as caught:
-            catalog.require("by_idd", someone("customers:read"))
+            catalog.require("by_idd", someone("customers:read"), {})
         assert caught.value.code == -32602
-        assert caught.value.message == 'There is no tool "by_idd"; did you mean "by_id"?'
+        assert caught.value.message == 'There is no tool "by_idd" for this call; did you mean "by_id"?'
 
     def test_a_hint_names_no_tool_that_the_caller_may_not_call(self, configure: Make) -> None:
         catalog = built(configure({"by_id": BY_ID}))
         with pytest.raises(ProtocolError) as caught:
-            catalog.require("by_idd", someone())
+            catalog.require("by_idd", someone(), {})
         assert '"by_id"' not in caught.value.message
 
     @given(
@@ -126,17 +127,17 @@ class TestWhoMay:
         assert listed == sorted(listed)
         for name in tools:
             if name in listed:
-                assert catalog.require(name, caller).name == name
+                assert catalog.require(name, caller, {}).name == name
             else:
                 with pytest.raises(InsufficientScope):
-                    catalog.require(name, caller)
+                    catalog.require(name, caller, {})
 
 
 def _tool(name: str, scopes: set[str]) -> Tool:
     parameters, _ = compile_parameters(None, None)
     assert parameters is not None
     statement = Statement(name, "select 1", (), ())
-    return Tool(name, None, "", "s", frozenset(scopes), statement, 1, "exact", parameters, is_idempotent=True)
+    return Tool(name, None, "", "s", Access(frozenset(scopes)), statement, 1, "exact", parameters, is_idempotent=True)
 
 
 class TestMistakes:
