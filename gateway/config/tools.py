@@ -22,7 +22,7 @@ class ToolSettings(Settings):
     scopes: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
     """Scopes a caller needs, all of them; `auth.default_scopes` when neither this nor `any_scopes` is given."""
     any_scopes: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
-    """Scopes of which a caller needs at least one, beside `scopes`; the one to ask for first."""
+    """Scopes of which a caller needs at least one, beside `scopes`; who has none is told the first."""
     allow: Annotated[tuple[RuleSettings, ...], Field(min_length=1)] | None = None
     """Rules over claims, all of which must hold; for others the tool does not exist."""
     parameters: dict[Name, dict[str, Any]] | None = None

@@ -13,7 +13,7 @@ from gateway.tools.validation import compile_pattern
 
 MAX_TEXT: Final = 256
 """Characters of a claim that a pattern is tried on; longer ones never match."""
-MAX_WAYS: Final = 100_000
+MAX_WAYS: Final = 200_000
 """Ways to match that one pattern may offer: `*` and `+` twice, with little beside."""
 
 _PIECES: Final = re.compile(

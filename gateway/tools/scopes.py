@@ -41,6 +41,10 @@ class ScopeRules:
         scopes = self._granted(principal.scopes)
         return replace(principal, scopes=scopes) if len(scopes) > len(principal.scopes) else principal
 
+    def remembered(self) -> int:
+        """How many sets of scopes are resolved by now and remembered."""
+        return self._granted.cache_info().currsize
+
     def _resolve(self, scopes: frozenset[str]) -> frozenset[str]:
         held = scopes.union(scope for scope, wildcards in self._wildcards.items() if not wildcards.isdisjoint(scopes))
         return held.union(*(implied for scope, implied in self._implied.items() if scope in held))
