@@ -23,14 +23,14 @@ class Endpoint:
         resource: the URL clients use (RFC 8707).
         audiences: for each issuer what a token may be for here; empty where the verifier's word is enough.
         title: for people.
-        description: what its tools are for.
+        about: what is told of its tools before the first call.
     """
 
     toolset: str
     resource: str
     audiences: Mapping[str, frozenset[str]]
-    title: str | None
-    description: str | None
+    title: str | None = None
+    about: str = ""
 
     @property
     def path(self) -> str:
@@ -70,7 +70,8 @@ def endpoints(settings: GatewaySettings, base_url: str) -> Iterable[Endpoint]:
         return MappingProxyType(each if foreign else {})
 
     whole = base_url + PATH
-    yield Endpoint("", whole, audiences(whole), None, None)
+    yield Endpoint("", whole, audiences(whole))
     for name, toolset in settings.toolsets.items():
         own = base_url + path_of(name)
-        yield Endpoint(name, own, audiences(own), toolset.title, toolset.description)
+        about = " ".join(filter(None, (toolset.title and f"{toolset.title}:", toolset.description)))
+        yield Endpoint(name, own, audiences(own), toolset.title, about)

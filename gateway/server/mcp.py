@@ -1,15 +1,15 @@
 """The MCP SDK's low-level server, and the handlers that it calls. Nothing else in the house knows the SDK.
 
-Rows never pass through the SDK's models, which would turn exact decimals into
-text: a handler leaves them as ready JSON on its exchange, and the transport
-puts them into the envelope that the SDK has checked.
+Tool calls are answered by a middleware: the SDK judges their parameters, and
+the result goes out as it was made. Its models would turn exact decimals into
+text, and their passes over a result cost as much as the rest of the call.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import mcp_types as types
@@ -17,13 +17,16 @@ import orjson
 from anyio import Event
 from mcp.server.caching import CacheHint
 from mcp.server.connection import Connection
-from mcp.server.context import ServerRequestContext
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel.server import Server
-from mcp.server.runner import serve_one
+from mcp.server.runner import ServerRunner
 from mcp.shared.dispatcher import CallOptions
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
+from mcp_types import SERVER_INFO_META_KEY
+from mcp_types.methods import validate_client_request
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from gateway import __version__
@@ -38,6 +41,7 @@ from gateway.tools.execute import execute
 from gateway.tools.results import ToolResult
 
 INVALID_PARAMS: Final = -32602
+_SERVER_INFO: Final = {"name": "mcp-database-gateway", "title": "MCP Database Gateway", "version": __version__}
 _LIST_TTL_MS: Final = 60_000
 _MAX_NAME: Final = 256
 _INSTRUCTIONS: Final = (
@@ -99,16 +103,23 @@ class Exchange:
     tool: str = ""
 
 
+_TRANSPORT: Final = TransportContext(kind="streamable-http", can_send_request=False)
+
+
 @dataclass(slots=True)
 class DispatchContext:
     """The SDK's view of one exchange (`mcp.shared.dispatcher.DispatchContext`): it can notify, never ask."""
 
-    transport: TransportContext
     request_id: str | int
     message_metadata: ServerMessageMetadata
     answer: Answer
+    transport: TransportContext = _TRANSPORT
     can_send_request: bool = False
-    cancel_requested: Event = field(default_factory=Event)
+
+    @property
+    def cancel_requested(self) -> Event:
+        """Never set: a client cancels by leaving, and its request's task with it."""
+        return Event()
 
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
@@ -137,6 +148,14 @@ async def _list_tools(ctx: Context, params: types.PaginatedRequestParams) -> dic
     return {"resultType": "complete", "tools": described}
 
 
+async def _answer_tool_calls(ctx: Context, call_next: CallNext) -> HandlerResult:
+    """The middleware that answers `tools/call` itself, as the SDK allows, and passes on all else."""
+    if ctx.method != "tools/call":
+        return await call_next(ctx)
+    validate_client_request(ctx.method, ctx.protocol_version, ctx.params)
+    return await _call_tool(ctx, types.CallToolRequestParams.model_validate(ctx.params or {}, by_name=False))
+
+
 async def _call_tool(ctx: Context, params: types.CallToolRequestParams) -> dict[str, Any]:
     """Run a tool; a failed call is a result, too."""
     exchange = _exchange(ctx)
@@ -152,7 +171,7 @@ async def _call_tool(ctx: Context, params: types.CallToolRequestParams) -> dict[
             span.set_attribute("gateway.error.code", result.code)
             tracing.mark_failed(span, "tool_error")
     exchange.result = result
-    return _envelope(result)
+    return _envelope(result, ctx.protocol_version)
 
 
 def _empty_list(key: str) -> Callable[[Context, types.PaginatedRequestParams], Awaitable[dict[str, Any]]]:
@@ -181,19 +200,18 @@ _EMPTY_LISTS: Final = {
 }
 
 
-def build_server(title: str | None = None, description: str | None = None) -> Server[Snapshot]:
+def build_server(about: str = "") -> Server[Snapshot]:
     """The SDK's server with our handlers; one for each door, the snapshot comes with each request.
 
     Args:
-        title: what the door is called.
-        description: what its tools are for.
+        about: what is told of the door before anything else.
     """
     private, public = CacheHint(_LIST_TTL_MS, "private"), CacheHint(_LIST_TTL_MS, "public")
     server: Server[Snapshot] = Server(
-        "mcp-database-gateway",
+        _SERVER_INFO["name"],
+        title=_SERVER_INFO["title"],
         version=__version__,
-        title=title or "MCP Database Gateway",
-        instructions=f"{description} {_INSTRUCTIONS}" if description else _INSTRUCTIONS,
+        instructions=f"{about} {_INSTRUCTIONS}".lstrip(),
         cache_hints={
             "server/discover": public,
             "tools/list": private,
@@ -203,13 +221,12 @@ def build_server(title: str | None = None, description: str | None = None) -> Se
         },
     )
     server.add_request_handler("tools/list", types.PaginatedRequestParams, _list_tools)
-    server.add_request_handler("tools/call", types.CallToolRequestParams, _call_tool)
     for method, key in _EMPTY_LISTS.items():
         server.add_request_handler(method, types.PaginatedRequestParams, _empty_list(key))
     server.add_request_handler("resources/read", types.ReadResourceRequestParams, _read_resource)
     server.add_request_handler("prompts/get", types.GetPromptRequestParams, _get_prompt)
     # The SDK's own span middleware would double ours; this list is provisional API, used here only.
-    server.middleware.clear()
+    server.middleware[:] = [_answer_tool_calls]
     return server
 
 
@@ -224,13 +241,16 @@ def _refuse_cursor(params: types.PaginatedRequestParams) -> None:
         raise ProtocolError(INVALID_PARAMS, "Unknown cursor: lists come whole, on one page.")
 
 
-def _envelope(result: ToolResult) -> dict[str, Any]:
-    """The tool result as the SDK checks it; an empty object stands where the rows will be."""
+def _envelope(result: ToolResult, version: str) -> dict[str, Any]:
+    """The tool result as the client's revision has it, rows in place."""
     content = [{"type": "text", "text": text} for text in (result.text, *result.hints)]
-    envelope: dict[str, Any] = {"content": content, "isError": result.is_error, "resultType": "complete"}
+    envelope: dict[str, Any] = {"content": content, "isError": result.is_error}
     if result.structured is not None:
-        envelope["structuredContent"] = {}
-    if result.meta:
+        envelope["structuredContent"] = orjson.Fragment(result.structured)
+    if version in MODERN_PROTOCOL_VERSIONS:
+        envelope["resultType"] = "complete"
+        envelope["_meta"] = {**result.meta, SERVER_INFO_META_KEY: _SERVER_INFO}
+    elif result.meta:
         envelope["_meta"] = result.meta
     return envelope
 
@@ -238,26 +258,18 @@ def _envelope(result: ToolResult) -> dict[str, Any]:
 async def handle(
     server: Server[Snapshot], exchange: Exchange, message: Message, connection: Connection
 ) -> dict[str, Any]:
-    """Run one request through the SDK and return its result, rows in place.
+    """Run one request through the SDK and return its result.
 
     Raises:
         GatewayError: a failure with a name; what the SDK refused comes as ProtocolError, in its words.
     """
-    context = DispatchContext(
-        transport=TransportContext(kind="streamable-http", can_send_request=False),
-        request_id=message.id or 0,
-        message_metadata=ServerMessageMetadata(request_context=exchange),
-        answer=exchange.answer,
-    )
+    context = DispatchContext(message.id or 0, ServerMessageMetadata(request_context=exchange), exchange.answer)
+    # What `serve_one` does, without unwinding the connection's exit stack: nothing of ours is ever put on it.
+    runner = ServerRunner(server, connection, exchange.snapshot)
     try:
-        result = await serve_one(
-            server, context, message.method, message.params, connection=connection, lifespan_state=exchange.snapshot
-        )
+        return await runner.on_request(context, message.method, message.params)
     except MCPError as error:
         raise ProtocolError(error.error.code, error.error.message, data=error.error.data) from error
     except ValidationError as error:
         detail = f"{error.error_count()} invalid field(s)"
         raise ProtocolError(INVALID_PARAMS, "Invalid request parameters", detail=detail) from None
-    if "structuredContent" in result and exchange.result is not None and exchange.result.structured is not None:
-        result["structuredContent"] = orjson.Fragment(exchange.result.structured)
-    return result

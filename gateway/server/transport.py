@@ -11,13 +11,13 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from aiohttp import hdrs, web
 from mcp.server.connection import Connection
 from mcp.shared.inbound import (
     ERROR_CODE_HTTP_STATUS,
-    MCP_PARAM_HEADER_PREFIX,
     MCP_PROTOCOL_VERSION_HEADER,
     InboundLadderRejection,
     classify_inbound_request,
@@ -57,6 +57,8 @@ async def read_body(request: web.Request, limit: int) -> bytes:
         raise Refused(415, "Compressed bodies are not served; send the JSON as it is.")
     if (request.content_length or 0) > limit:
         raise Refused(413, f"The body is larger than {limit} bytes.")
+    if request.content.is_eof():  # as most are: it came with its head, and there is nothing to wait for
+        return _within(request.content.read_nowait(), limit)
     body = bytearray()
     try:
         async with asyncio.timeout(_BODY_SECONDS):
@@ -69,9 +71,16 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def _accepts(request: web.Request) -> tuple[bool, bool]:
-    """Whether the client takes JSON, and whether it takes an event stream (RFC 9110 section 12.5.1)."""
-    ranges = {part.split(";")[0].strip().lower() for part in request.headers.get(hdrs.ACCEPT, "*/*").split(",")}
+def _within(body: bytes, limit: int) -> bytes:
+    if len(body) > limit:
+        raise Refused(413, f"The body is larger than {limit} bytes.")
+    return body
+
+
+@lru_cache(maxsize=64)
+def _accepts(accept: str) -> tuple[bool, bool]:
+    """Whether a client takes JSON, and whether it takes an event stream (RFC 9110 section 12.5.1)."""
+    ranges = {part.split(";")[0].strip().lower() for part in accept.split(",")}
     anything = "*/*" in ranges
     return anything or bool(ranges & {"application/json", "application/*"}), "text/event-stream" in ranges
 
@@ -101,7 +110,7 @@ class Transport:
 
     def __init__(self, endpoint: Endpoint, background: mcp.Background, refusals: Refusals) -> None:
         self._endpoint = endpoint
-        self._server = mcp.build_server(endpoint.title, endpoint.description)
+        self._server = mcp.build_server(endpoint.about)
         self._background = background
         self._refusals = refusals
 
@@ -119,7 +128,7 @@ class Transport:
         is_modern = _is_modern(request)
         if message.id is None:
             return _acknowledge(request, is_modern, correlation_id)
-        takes_json, takes_stream = _accepts(request)
+        takes_json, takes_stream = _accepts(request.headers.get(hdrs.ACCEPT, "*/*"))
         if not takes_json and not takes_stream:
             raise Refused(406, "Accept must include application/json, and text/event-stream for streams.")
         answer = Answer(request, {"X-Request-ID": correlation_id}, may_stream=takes_stream)
@@ -198,7 +207,8 @@ def _connect(request: web.Request, exchange: mcp.Exchange, message: Message) -> 
         raise _rejected(route)
     if message.method == "tools/call":
         _check_param_headers(request, exchange, message.params or {})
-    return Connection.from_envelope(route.protocol_version, route.client_info, route.client_capabilities)
+    # What clients say of themselves has been judged and is not used: nothing here depends on it.
+    return Connection.from_envelope(route.protocol_version, None, None)
 
 
 def _check_param_headers(request: web.Request, exchange: mcp.Exchange, params: Mapping[str, object]) -> None:
@@ -206,8 +216,7 @@ def _check_param_headers(request: web.Request, exchange: mcp.Exchange, params: M
     if not isinstance(name, str) or not isinstance(arguments, dict):
         return
     tool = exchange.catalog.require(name, exchange.call.principal, arguments)
-    prefix = MCP_PARAM_HEADER_PREFIX.lower()
-    if arguments or any(header.lower().startswith(prefix) for header in request.headers):
+    if tool.parameters.takes_headers:
         rejection = validate_mcp_param_headers(tool.input_schema, arguments, request.headers)
         if rejection is not None:
             raise _rejected(rejection)

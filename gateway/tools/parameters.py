@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import islice
@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from gateway.context import MISSING, claim_at
 from gateway.errors import Code, ToolError
 from gateway.tools import messages, schema
+from gateway.tools.plain import quick_check
 from gateway.tools.schema import Mistake, Path
 from gateway.tools.validation import exact, excess, validator
 
@@ -30,6 +31,7 @@ class Parameters:
         given: the JSON Schema type of each parameter that callers give, in the order of writing.
         places: where below the tool each parameter is written.
         defaults: what a parameter is that a caller leaves out.
+        takes_headers: whether callers must repeat a parameter in a header (`x-mcp-header`).
         taken: the parameters that the token gives; None where there are none.
     """
 
@@ -37,6 +39,8 @@ class Parameters:
     given: Mapping[str, str]
     places: Mapping[str, Path]
     defaults: Mapping[str, Any]
+    takes_headers: bool
+    _is_plain: Callable[[Mapping[str, Any]], bool] | None
     _validator: Draft202012Validator
     _sensitive: frozenset[str]
     taken: TakenParameters | None = None
@@ -57,8 +61,8 @@ class Parameters:
             ToolError: INVALID_ARGUMENTS, telling the model each problem, at most five; ACCESS_DENIED where the
                 token lacks what a parameter takes from it.
         """
-        problems = self._problems(arguments)
-        if problems:
+        is_plain = self._is_plain is not None and self._is_plain(arguments)
+        if not is_plain and (problems := self._problems(arguments)):
             raise ToolError(Code.INVALID_ARGUMENTS, messages.bounded(problems))
         filled = {**self.defaults, **arguments}
         values = {name: _bindable(filled.get(name), kind) for name, kind in self.given.items()}
@@ -190,7 +194,9 @@ def _assemble(published: dict[str, Any], is_whole: bool) -> tuple[Parameters | N
         return None, mistakes
     places = {name: _place(("properties", name), is_whole) for name in types}
     sensitive = frozenset(name for name, each in properties.items() if _has_secret(each, published))
-    return Parameters(published, types, places, defaults, checker, sensitive), []
+    takes_headers = any("x-mcp-header" in part for _, part in schema.positions(published))
+    quick = quick_check(published)
+    return Parameters(published, types, places, defaults, takes_headers, quick, checker, sensitive), []
 
 
 def _without_rules(published: dict[str, Any]) -> dict[str, Any]:

@@ -215,8 +215,7 @@ class TestToolsets:
 
     async def test_it_says_what_it_is_for(self, world: World) -> None:
         found = (await ask(world, "server/discover", door="/finance")).result
-        assert found["instructions"].startswith("Figures for the finance department. ")
-        assert found["_meta"]["io.modelcontextprotocol/serverInfo"]["title"] == "Finance"
+        assert found["instructions"].startswith("Finance: Figures for the finance department. ")
         whole = (await ask(world, "server/discover")).result
         assert "Figures" not in whole["instructions"]
 
