@@ -28,14 +28,14 @@ class Access:
     any_scopes: tuple[str, ...] = ()
     rules: tuple[Rule, ...] = ()
 
-    def admits(self, claims: Mapping[str, Any], arguments: Arguments | None) -> bool:
-        """Whether every rule holds.
+    def broken(self, claims: Mapping[str, Any], arguments: Arguments | None) -> tuple[Rule, ...]:
+        """The rules that do not hold; the caller must be told nothing of them.
 
         Args:
             claims: of the caller's token.
             arguments: of the call; None for a list: rules that need some may still hold.
         """
-        return all(rule.holds(claims, arguments) for rule in self.rules) if self.rules else True
+        return tuple([rule for rule in self.rules if not rule.holds(claims, arguments)]) if self.rules else ()
 
     def is_granted(self, principal: Principal) -> bool:
         """Whether the caller has the scopes."""
@@ -45,7 +45,7 @@ class Access:
 
     def is_open(self, principal: Principal) -> bool:
         """Whether the tool is one that the caller may call, with arguments that fit."""
-        return self.is_granted(principal) and self.admits(principal.claims, None)
+        return self.is_granted(principal) and not self.broken(principal.claims, None)
 
     def needed(self, principal: Principal) -> tuple[str, ...]:
         """The smallest set of scopes that opens the tool, in order.

@@ -110,8 +110,10 @@ class Catalog:
             InsufficientScope: the caller lacks a scope; names all that are needed.
         """
         tool = self._tools.get(name)
-        if tool is None or not tool.access.admits(principal.claims, arguments):
-            raise ProtocolError(INVALID_PARAMS, self._unknown(name, principal))
+        broken = tool.access.broken(principal.claims, arguments) if tool is not None else ()
+        if tool is None or broken:
+            detail = f"denied by {'; '.join(rule.text for rule in broken)}" if broken else ""
+            raise ProtocolError(INVALID_PARAMS, self._unknown(name, principal), detail=detail)
         if not tool.access.is_granted(principal):
             raise InsufficientScope(tool.access.needed(principal))
         return tool

@@ -6,6 +6,7 @@ equals 1. What is missing or null, in the token or among the arguments, is denie
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -111,14 +112,14 @@ def _compile(rule: RuleSettings, parameters: Parameters) -> Rule:
         return Rule(claim, f"{claim} matches {rule.matches}", _matching(rule.matches))
     if rule.contains is not None:
         wanted = key_of(rule.contains)
-        return Rule(claim, f"{claim} contains {rule.contains}", lambda found: wanted in _items(found))
+        return Rule(claim, f"{claim} contains {json.dumps(rule.contains)}", lambda found: wanted in _items(found))
     if rule.equals_argument is not None:
         return _beside("equals", rule.equals_argument, rule, parameters)
     if rule.contains_argument is not None:
         return _beside("contains", rule.contains_argument, rule, parameters)
     values = (rule.equals,) if rule.equals is not None else rule.one_of or ()
     wanted_keys = frozenset(map(key_of, values))
-    words = f"is {values[0]}" if rule.equals is not None else f"is one of {', '.join(map(str, values))}"
+    words = f"is {'one of ' * (len(values) > 1)}{', '.join(map(json.dumps, values))}"
     return Rule(claim, f"{claim} {words}", lambda found: _is_one(found, wanted_keys))
 
 
