@@ -110,10 +110,10 @@ class Catalog:
             InsufficientScope: the caller lacks a scope; names all that are needed.
         """
         tool = self._tools.get(name)
-        broken = tool.access.broken(principal.claims, arguments) if tool is not None else ()
-        if tool is None or broken:
-            detail = f"denied by {'; '.join(rule.text for rule in broken)}" if broken else ""
-            raise ProtocolError(INVALID_PARAMS, self._unknown(name, principal), detail=detail)
+        if tool is None:
+            raise self._unknown(name, principal)
+        if broken := tool.access.broken(principal.claims, arguments):
+            raise self._unknown(name, principal, f"tool {name} denied by {'; '.join(rule.text for rule in broken)}")
         if not tool.access.is_granted(principal):
             raise InsufficientScope(tool.access.needed(principal))
         return tool
@@ -145,12 +145,13 @@ class Catalog:
     def __len__(self) -> int:
         return len(self._tools)
 
-    def _unknown(self, name: str, principal: Principal) -> str:
+    def _unknown(self, name: str, principal: Principal, detail: str = "") -> ProtocolError:
+        """One answer for what is not there and for what a rule denies; only the log tells them apart."""
         # The name itself is no hint: the caller may call it, but not with these arguments.
         others = [tool.name for tool in self.visible(principal) if tool.name != name]
         close = difflib.get_close_matches(name[:128], others, 1)
         hint = f'did you mean "{close[0]}"?' if close else "tools/list names those you may call."
-        return f'There is no tool "{name[:128]}" for this call; {hint}'
+        return ProtocolError(INVALID_PARAMS, f'There is no tool "{name[:128]}" for this call; {hint}', detail=detail)
 
 
 def toolsets(catalog: Catalog, settings: GatewaySettings) -> dict[str, Catalog]:

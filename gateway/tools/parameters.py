@@ -16,7 +16,7 @@ from gateway.errors import Code, ToolError
 from gateway.tools import messages, schema
 from gateway.tools.plain import quick_check
 from gateway.tools.schema import Mistake, Path
-from gateway.tools.validation import exact, excess, validator
+from gateway.tools.validation import exact, excess, is_rounded, validator
 
 _MAX_ERRORS: Final = 50
 _NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
@@ -100,16 +100,20 @@ class TakenParameters:
         for name, value in found.items():
             if value is MISSING or value is None:
                 raise _denied(self.claims[name], "does not carry")
+            if excess(value) or is_rounded(value):
+                raise _denied(self.claims[name], _UNFIT)
         try:
             return self.parameters.values({name: exact(value) for name, value in found.items()})
         except ToolError:
             # Which of them it was is told by trying each; the words for arguments would repeat the value.
             wrong = next((name for name in found if not self._fits(name, found[name])), next(iter(found)))
-            raise _denied(self.claims[wrong], "has in a form that the tool does not take") from None
+            raise _denied(self.claims[wrong], _UNFIT) from None
 
     def _fits(self, name: str, value: Any) -> bool:
-        schema = self.parameters.schema["properties"][name]
-        return not excess(value) and validator(schema).is_valid(exact(value))
+        return validator(self.parameters.schema["properties"][name]).is_valid(exact(value))
+
+
+_UNFIT: Final = "has in a form that the tool does not take"
 
 
 def _denied(claim: str, how: str) -> ToolError:

@@ -19,7 +19,7 @@ from gateway.context import MISSING, claim_at
 from gateway.tools.parameters import Parameters
 from gateway.tools.patterns import MAX_TEXT, compile_whole
 from gateway.tools.schema import Mistake
-from gateway.tools.validation import MAX_VALUES
+from gateway.tools.validation import MAX_VALUES, is_rounded
 
 Arguments = Mapping[str, Any]
 _Test = Callable[[Any], bool]
@@ -90,7 +90,7 @@ def key_of(value: Any) -> tuple[str, Any] | None:
     if isinstance(value, bool):
         return "boolean", value
     if isinstance(value, float):
-        return "number", Decimal(repr(value))
+        return None if is_rounded(value) else ("number", Decimal(repr(value)))
     return ("number", value) if isinstance(value, int | Decimal) else None
 
 
@@ -111,16 +111,29 @@ def _compile(rule: RuleSettings, parameters: Parameters) -> Rule:
     if rule.matches is not None:
         return Rule(claim, f"{claim} matches {rule.matches}", _matching(rule.matches))
     if rule.contains is not None:
-        wanted = key_of(rule.contains)
-        return Rule(claim, f"{claim} contains {json.dumps(rule.contains)}", lambda found: wanted in _items(found))
+        return Rule(claim, f"{claim} contains {json.dumps(rule.contains)}", _containing(rule.contains))
     if rule.equals_argument is not None:
         return _beside("equals", rule.equals_argument, rule, parameters)
     if rule.contains_argument is not None:
         return _beside("contains", rule.contains_argument, rule, parameters)
     values = (rule.equals,) if rule.equals is not None else rule.one_of or ()
-    wanted_keys = frozenset(map(key_of, values))
     words = f"is {'one of ' * (len(values) > 1)}{', '.join(map(json.dumps, values))}"
-    return Rule(claim, f"{claim} {words}", lambda found: _is_one(found, wanted_keys))
+    return Rule(claim, f"{claim} {words}", _being(values))
+
+
+def _being(values: Sequence[str | int]) -> _Test:
+    if all(isinstance(value, str) for value in values):  # text equals nothing but text, so that Python may compare
+        texts = frozenset(values)
+        return lambda found: isinstance(found, str) and found in texts
+    wanted = frozenset(map(key_of, values))
+    return lambda found: _is_one(found, wanted)
+
+
+def _containing(value: str | int) -> _Test:
+    if isinstance(value, str):
+        return lambda found: isinstance(found, list | tuple) and value in found
+    wanted = key_of(value)
+    return lambda found: wanted in _items(found)
 
 
 def _is_one(found: Any, wanted: frozenset[tuple[str, Any] | None]) -> bool:

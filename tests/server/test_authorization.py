@@ -147,6 +147,28 @@ class TestWhoMay:
             assert alike(denied, name) == alike(unknown, absent)
         assert name not in await listed(world, scopes=scopes, claims=claims, door=door)
 
+    async def test_clients_of_older_revisions_cannot_tell_either(self, world: World) -> None:
+        headers = {"MCP-Protocol-Version": "2025-11-25", "X-Request-ID": "same"}
+        for door in ("", "/sales", "/finance"):
+            token = world.provider.issue("reader", scopes=["payroll:read"], claims=STAFF | {"groups": []})
+            sent = {**headers, "Authorization": f"Bearer {token}"}
+            replies = {}
+            for name in ("payroll", "hidden", "nothere"):
+                body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name}}
+                replies[name] = await world.send(body, client=None, headers=sent, url=world.gateway.url + door)
+            assert replies["payroll"].error["code"] == -32602
+            assert alike(replies["payroll"], "payroll") == alike(replies["nothere"], "nothere")
+            assert alike(replies["hidden"], "hidden") == alike(replies["nothere"], "nothere")
+
+    async def test_malformed_calls_do_not_tell_either(self, world: World) -> None:
+        """What is wrong with a call is told before the tool is looked for, or not at all."""
+        wrong: list[Any] = [[], "x", 7, {"a": "\ud800"}, {"n": "x" * 20_000}, {f"k{i}": i for i in range(11_000)}]
+        for arguments in wrong:
+            params = [{"name": name, "arguments": arguments} for name in ("payroll", "nothere")]
+            denied, unknown = [await ask(world, "tools/call", each, claims={}) for each in params]
+            assert denied.status >= 400
+            assert alike(denied, "payroll") == alike(unknown, "nothere")
+
     async def test_a_hint_names_only_what_the_caller_may_call_here(self, world: World) -> None:
         hint = (await call(world, "payrol", scopes="payroll:read", claims=STAFF)).error["message"]
         assert hint == 'There is no tool "payrol" for this call; did you mean "payroll"?'

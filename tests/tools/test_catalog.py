@@ -180,7 +180,7 @@ class TestWhoMay:
             catalog.require("t", someone(level=2), {})
         with pytest.raises(ProtocolError) as absent:
             catalog.require("u", someone(level=2), {})
-        assert denied.value.detail == "denied by level is 1"
+        assert denied.value.detail == "tool t denied by level is 1"
         assert denied.value.message == absent.value.message.replace('"u"', '"t"')
         assert denied.value.data is absent.value.data is None
 

@@ -104,6 +104,13 @@ class TestBesideAnArgument:
         assert not made.holds({"number": float("nan")}, {"number": Decimal("nan")})
         assert not made.holds({"number": 1}, {"number": Decimal("1e999999")})
 
+    def test_a_float_that_may_have_been_another_number_equals_none(self) -> None:
+        made = rule(claim="number", equals_argument="number")
+        (claim,) = json.loads("[9007199254740993.0]")
+        assert not made.holds({"number": claim}, {"number": 9007199254740992})
+        assert not made.holds({"number": claim}, {"number": Decimal("9007199254740993.0")})
+        assert made.holds({"number": 9007199254740993}, {"number": 9007199254740993})
+
     def test_a_default_is_judged_as_what_will_be_bound(self) -> None:
         made = rule(claim="flag", equals_argument="flag")
         assert made.holds({"flag": True}, {})
