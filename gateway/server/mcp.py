@@ -1,8 +1,9 @@
 """The MCP SDK's low-level server, and the handlers that it calls. Nothing else in the house knows the SDK.
 
-Tool calls are answered by a middleware: the SDK judges their parameters, and
-the result goes out as it was made. Its models would turn exact decimals into
-text, and their passes over a result cost as much as the rest of the call.
+The SDK judges every request by the client's revision and runs all methods but
+one: a tool call goes straight from its judge to the tool. The SDK's models
+would turn the result's exact decimals into text, and their passes over it
+cost as much as the rest of the call.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import orjson
 from anyio import Event
 from mcp.server.caching import CacheHint
 from mcp.server.connection import Connection
-from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.server import Server
 from mcp.server.runner import ServerRunner
 from mcp.shared.dispatcher import CallOptions
@@ -148,30 +149,20 @@ async def _list_tools(ctx: Context, params: types.PaginatedRequestParams) -> dic
     return {"resultType": "complete", "tools": described}
 
 
-async def _answer_tool_calls(ctx: Context, call_next: CallNext) -> HandlerResult:
-    """The middleware that answers `tools/call` itself, as the SDK allows, and passes on all else."""
-    if ctx.method != "tools/call":
-        return await call_next(ctx)
-    validate_client_request(ctx.method, ctx.protocol_version, ctx.params)
-    return await _call_tool(ctx, types.CallToolRequestParams.model_validate(ctx.params or {}, by_name=False))
-
-
-async def _call_tool(ctx: Context, params: types.CallToolRequestParams) -> dict[str, Any]:
+async def _call_tool(exchange: Exchange, params: Mapping[str, Any], version: str) -> dict[str, Any]:
     """Run a tool; a failed call is a result, too."""
-    exchange = _exchange(ctx)
-    call, catalog = exchange.call, exchange.catalog
-    tool = catalog.require(params.name, call.principal, params.arguments or {})
+    call, catalog, arguments = exchange.call, exchange.catalog, params.get("arguments") or {}
+    tool = catalog.require(params["name"], call.principal, arguments)
     exchange.tool = tool.name
-    meta = (ctx.params or {}).get("_meta") or {}
-    with tracing.tool_span(call, tool.name, ctx.protocol_version, meta) as span:
-        work = execute(call, catalog, exchange.snapshot.sources, tool.name, params.arguments or {})
+    with tracing.tool_span(call, tool.name, version, params.get("_meta") or {}) as span:
+        work = execute(call, catalog, exchange.snapshot.sources, tool.name, arguments)
         must_finish = tool.statement.writes and not exchange.is_modern
         result = await (exchange.background.see_through(work) if must_finish else work)
         if result.is_error:
             span.set_attribute("gateway.error.code", result.code)
             tracing.mark_failed(span, "tool_error")
     exchange.result = result
-    return _envelope(result, ctx.protocol_version)
+    return _envelope(result, version)
 
 
 def _empty_list(key: str) -> Callable[[Context, types.PaginatedRequestParams], Awaitable[dict[str, Any]]]:
@@ -226,7 +217,7 @@ def build_server(about: str = "") -> Server[Snapshot]:
     server.add_request_handler("resources/read", types.ReadResourceRequestParams, _read_resource)
     server.add_request_handler("prompts/get", types.GetPromptRequestParams, _get_prompt)
     # The SDK's own span middleware would double ours; this list is provisional API, used here only.
-    server.middleware[:] = [_answer_tool_calls]
+    server.middleware.clear()
     return server
 
 
@@ -255,18 +246,20 @@ def _envelope(result: ToolResult, version: str) -> dict[str, Any]:
     return envelope
 
 
-async def handle(
-    server: Server[Snapshot], exchange: Exchange, message: Message, connection: Connection
-) -> dict[str, Any]:
-    """Run one request through the SDK and return its result.
+async def handle(server: Server[Snapshot], exchange: Exchange, message: Message, version: str) -> dict[str, Any]:
+    """Judge one request by the client's revision and run it.
 
     Raises:
         GatewayError: a failure with a name; what the SDK refused comes as ProtocolError, in its words.
     """
-    context = DispatchContext(message.id or 0, ServerMessageMetadata(request_context=exchange), exchange.answer)
-    # What `serve_one` does, without unwinding the connection's exit stack: nothing of ours is ever put on it.
-    runner = ServerRunner(server, connection, exchange.snapshot)
     try:
+        if message.method == "tools/call":
+            validate_client_request(message.method, version, message.params)
+            return await _call_tool(exchange, message.params or {}, version)
+        # What `serve_one` does, without unwinding the connection's exit stack: nothing of ours is ever put on it.
+        # What clients say of themselves was judged with the request and is not used.
+        runner = ServerRunner(server, Connection.from_envelope(version, None, None), exchange.snapshot)
+        context = DispatchContext(message.id or 0, ServerMessageMetadata(request_context=exchange), exchange.answer)
         return await runner.on_request(context, message.method, message.params)
     except MCPError as error:
         raise ProtocolError(error.error.code, error.error.message, data=error.error.data) from error

@@ -48,8 +48,14 @@ class Record:
             "outcome": self.outcome,
             "duration_ms": round((time.perf_counter() - self._started) * 1000, 3),
         }
-        optional = {"mcp_method": self.method, "tool": self.tool, "client": self.client, "detail": self.detail}
-        fields.update((key, value) for key, value in optional.items() if value)
+        if self.method:
+            fields["mcp_method"] = self.method
+        if self.tool:
+            fields["tool"] = self.tool
+        if self.client:
+            fields["client"] = logs.bounded(self.client)
+        if self.detail:
+            fields["detail"] = logs.bounded(self.detail)
         if self.rows is not None:
             fields["rows"] = self.rows
         logs.event(_log, "request", fields)

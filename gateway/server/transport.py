@@ -15,7 +15,6 @@ from functools import lru_cache
 from typing import Final
 
 from aiohttp import hdrs, web
-from mcp.server.connection import Connection
 from mcp.shared.inbound import (
     ERROR_CODE_HTTP_STATUS,
     MCP_PROTOCOL_VERSION_HEADER,
@@ -51,7 +50,8 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     Raises:
         Refused: 413, 415 or 408.
     """
-    if request.content_type != "application/json":
+    is_plain = request.headers.get(hdrs.CONTENT_TYPE) == "application/json"
+    if not is_plain and request.content_type != "application/json":
         raise Refused(415, "Content-Type must be application/json.")
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
         raise Refused(415, "Compressed bodies are not served; send the JSON as it is.")
@@ -146,8 +146,8 @@ class Transport:
     ) -> web.StreamResponse:
         headers: dict[str, str] = {}
         try:
-            connection = _connect(request, exchange, message)
-            result = await mcp.handle(self._server, exchange, message, connection)
+            version = _protocol_version(request, exchange, message)
+            result = await mcp.handle(self._server, exchange, message, version)
             body, status = result_bytes(message.id, result), 200
         except Exception as error:  # noqa: BLE001 - whatever failed, the client gets an answer that says nothing of it
             if not isinstance(error, GatewayError):
@@ -190,25 +190,22 @@ def _rejected(rejection: InboundLadderRejection) -> ProtocolError:
     return ProtocolError(rejection.code, rejection.message, data=rejection.data)
 
 
-def _connect(request: web.Request, exchange: mcp.Exchange, message: Message) -> Connection:
-    """The SDK's connection for this one request, once its headers agree with its body.
+def _protocol_version(request: web.Request, exchange: mcp.Exchange, message: Message) -> str:
+    """The revision that this one request speaks, once its headers agree with its body.
 
     Raises:
         ProtocolError: the modern ladder refused it.
     """
     if not exchange.is_modern:
-        version = request.headers.get(MCP_PROTOCOL_VERSION_HEADER, _ASSUMED_VERSION)
-        return Connection.from_envelope(version, None, None)
+        return request.headers.get(MCP_PROTOCOL_VERSION_HEADER, _ASSUMED_VERSION)
     if duplicated := find_duplicated_routing_header(request.headers.items()):
         raise ProtocolError(HEADER_MISMATCH, f"{duplicated} header appears more than once")
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    route = classify_inbound_request(message.body, headers=headers)
+    route = classify_inbound_request(message.body, headers=request.headers)
     if isinstance(route, InboundLadderRejection):
         raise _rejected(route)
     if message.method == "tools/call":
         _check_param_headers(request, exchange, message.params or {})
-    # What clients say of themselves has been judged and is not used: nothing here depends on it.
-    return Connection.from_envelope(route.protocol_version, None, None)
+    return route.protocol_version
 
 
 def _check_param_headers(request: web.Request, exchange: mcp.Exchange, params: Mapping[str, object]) -> None:

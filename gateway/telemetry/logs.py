@@ -25,7 +25,8 @@ _MAX_VALUE: Final = 2000
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-def _bounded(value: Any) -> Any:
+def bounded(value: Any) -> Any:
+    """The value, or the beginning of a text that is too long for a line."""
     if isinstance(value, str) and len(value) > _MAX_VALUE:
         return f"{value[:_MAX_VALUE]}... ({len(value)} characters)"
     return value
@@ -37,7 +38,7 @@ def _head(moment: float, level: str, logger: str, event: str) -> dict[str, Any]:
         "time": datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds"),
         "level": level,
         "logger": logger,
-        "event": _bounded(event),
+        "event": bounded(event),
     }
     if current := correlation_id.get():
         fields["correlation_id"] = current
@@ -51,7 +52,7 @@ def _head(moment: float, level: str, logger: str, event: str) -> dict[str, Any]:
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
     """The record as flat fields: the head, then whatever `extra` brought."""
     fields = _head(record.created, record.levelname.lower(), record.name, record.getMessage())
-    fields.update((key, _bounded(value)) for key, value in vars(record).items() if key not in _STANDARD)
+    fields.update((key, bounded(value)) for key, value in vars(record).items() if key not in _STANDARD)
     return fields
 
 
@@ -59,8 +60,8 @@ def _line(fields: Mapping[str, Any]) -> str:
     return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
-def event(logger: logging.Logger, name: str, fields: Mapping[str, Any]) -> None:
-    """Log one event at INFO, with its fields.
+def event(logger: logging.Logger, name: str, fields: dict[str, Any]) -> None:
+    """Log one event at INFO, with its fields, which are short.
 
     Where JSON lines are the process's only log, the line is written straight to
     them: a record of the stdlib would cost more than all else in the line.
@@ -69,11 +70,9 @@ def event(logger: logging.Logger, name: str, fields: Mapping[str, Any]) -> None:
         return
     match logging.getLogger().handlers:
         case [_LineHandler() as handler]:
-            line = _head(time.time(), "info", logger.name, name)
-            line.update((key, _bounded(value)) for key, value in fields.items())
-            handler.write(_line(line))
+            handler.write(_line(_head(time.time(), "info", logger.name, name) | fields))
         case _:
-            logger.info(name, extra=dict(fields))
+            logger.info(name, extra=fields)
 
 
 class _LineHandler(logging.StreamHandler[TextIO]):
