@@ -32,7 +32,7 @@ class Code(StrEnum):
     LOGIN_FAILED = "login_failed"
     """The database refused the gateway's own credentials."""
     ACCESS_DENIED = "access_denied"
-    """The gateway's database account lacks a privilege, or the token what the database must know."""
+    """The gateway's database account lacks a privilege, or the token what the database or a parameter must know."""
     READ_ONLY = "read_only"
     """The statement tried to write through a read-only source."""
     STATEMENT_INVALID = "statement_invalid"

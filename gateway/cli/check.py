@@ -7,11 +7,12 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from gateway.auth import verifier
-from gateway.cli import audit
+from gateway.cli import audit, permissions
+from gateway.cli.permissions import Verdict
 from gateway.cli.words import counted
 from gateway.config.loader import Configuration
 from gateway.config.problems import ConfigError, KeyPath, Problem
@@ -40,6 +41,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--config", type=Path, required=True, metavar="PATH", help="a YAML file, or a folder of them")
     parser.add_argument("--offline", action="store_true", help="do not connect to any database")
+    parser.add_argument(
+        "--as",
+        dest="claims",
+        type=Path,
+        metavar="CLAIMS",
+        help="tell what a token with the claims in a JSON file may do",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
 
@@ -55,8 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             raise
         findings.problems, catalog = list(error.problems), None
+    told = _permissions(arguments.claims, configuration, catalog) if arguments.claims and catalog is not None else None
     if arguments.json:
-        print(json.dumps(_report(findings, catalog, is_offline=arguments.offline), indent=2))
+        print(json.dumps(_report(findings, catalog, told, is_offline=arguments.offline), indent=2))
         return 1 if findings.problems else 0
     for warning in findings.warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -65,7 +74,14 @@ def run(arguments: argparse.Namespace) -> int:
     reached = "not connected (--offline)" if arguments.offline else "every statement prepared"
     sources = counted(len(configuration.settings.sources), "source")
     print(f"OK: {counted(len(catalog or ()), 'tool')}, {sources}, {reached}.")
+    for verdict in told or ():
+        print(verdict)
     return 0
+
+
+def _permissions(claims: Path, configuration: Configuration, catalog: Catalog) -> list[Verdict]:
+    caller = permissions.read_caller(claims, configuration.settings)
+    return list(permissions.verdicts(configuration.settings, catalog, caller))
 
 
 def _load(path: Path) -> tuple[Configuration, Catalog, Mapping[str, Engine]]:
@@ -76,14 +92,16 @@ def _load(path: Path) -> tuple[Configuration, Catalog, Mapping[str, Engine]]:
     return configuration, build(configuration, engines), engines
 
 
-def _report(findings: Findings, catalog: Catalog | None, *, is_offline: bool) -> dict[str, object]:
+def _report(
+    findings: Findings, catalog: Catalog | None, told: list[Verdict] | None, *, is_offline: bool
+) -> dict[str, object]:
     return {
         "ok": not findings.problems,
         "offline": is_offline,
         "tools": len(catalog) if catalog is not None else None,
         "problems": [_told(problem) for problem in findings.problems],
         "warnings": [_told(warning) for warning in findings.warnings],
-    }
+    } | ({} if told is None else {"permissions": [asdict(verdict) for verdict in told]})
 
 
 def _told(problem: Problem) -> dict[str, object]:

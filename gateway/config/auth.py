@@ -86,5 +86,9 @@ class AuthSettings(Settings):
     """The identity providers; at least one unless mode is none."""
     default_scopes: Annotated[tuple[Text, ...], Field(min_length=1)] = ("mcp:tools",)
     """What a tool needs that names no scopes of its own."""
+    scope_hierarchy: dict[str, Annotated[tuple[Text, ...], Field(min_length=1)]] = Field(default_factory=dict)
+    """For each scope the ones that it implies; `customers:*` implies all that begin with `customers:`."""
+    scope_wildcards: bool = False
+    """Whether `customers:*` in a token grants all that begin with `customers:`."""
     cache: VerdictCacheSettings = VerdictCacheSettings()
     """The cache of verified tokens."""

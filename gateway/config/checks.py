@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 from gateway.config.accounts import credentials
 from gateway.config.issuers import TrustedIssuer, misfits, resolve
 from gateway.config.models import GatewaySettings
+from gateway.config.permissions import permissions
 from gateway.config.problems import Finding, KeyPath
 from gateway.config.sources import PostgresqlSettings, SourceSettings, SqliteSettings
 from gateway.config.tools import ToolSettings
@@ -45,6 +46,7 @@ def find_contradictions(settings: GatewaySettings, names: frozenset[str] | None)
         yield from _source(("sources", name), source)
     for name, tool in settings.tools.items():
         yield from _tool(("tools", name), tool, settings, names)
+    yield from permissions(settings)
 
 
 def _server(settings: GatewaySettings) -> Iterator[Finding]:

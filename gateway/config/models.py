@@ -18,6 +18,7 @@ from gateway.config.limits import LimitSettings
 from gateway.config.server import AdminSettings, ServerSettings
 from gateway.config.sources import AnySource
 from gateway.config.tools import ToolSettings
+from gateway.config.toolsets import ToolsetSettings
 
 
 class DeploymentSettings(Settings):
@@ -50,3 +51,7 @@ class GatewaySettings(Settings):
         default_factory=lambda: MappingProxyType({})
     )
     """Tools, by name."""
+    toolsets: Annotated[Mapping[Name, ToolsetSettings], AfterValidator(MappingProxyType)] = Field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    """Groups of tools, each served at `/mcp/NAME`."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -16,16 +17,17 @@ from gateway.auth.metadata import resource_metadata
 from gateway.config.loader import Configuration
 from gateway.config.server import AdminSettings, ServerSettings
 from gateway.errors import GatewayError
+from gateway.server.audiences import PATH
+from gateway.server.endpoint import endpoints
 from gateway.server.health import Health
 from gateway.server.mcp import Background
-from gateway.server.reception import Reception
+from gateway.server.reception import Desk, Reception
 from gateway.server.refusals import Refusals
 from gateway.server.snapshot import Snapshot, open_snapshot
 from gateway.server.transport import Transport
 from gateway.telemetry import tracing
 
 _log: Final = logging.getLogger("gateway.server")
-PATH: Final = "/mcp"
 _KEEP_ALIVE: Final = 75.0
 _POLL: Final = 0.01
 # A token may be 16 KiB; what is larger is refused before anything looks at it.
@@ -108,21 +110,27 @@ def _begin_to_stop(health: Health, background: Background, grace: float) -> None
 
 def _app(snapshot: Snapshot, health: Health, background: Background, base_url: str) -> web.Application:
     """The agents' listener: the endpoint, its OAuth metadata, and health."""
-    scopes = snapshot.catalog.entry_scopes
-    refusals = Refusals(f"{base_url}{_METADATA}{PATH}", scopes)
-    reception = Reception(snapshot, Transport(background, refusals), refusals)
-    document = resource_metadata(base_url + PATH, snapshot.settings.auth, scopes)
-
-    async def metadata(_: web.Request) -> web.Response:
-        return web.json_response(document, headers={"Cache-Control": "public, max-age=300"})
-
+    reception = Reception(snapshot)
     app = web.Application()
-    app.router.add_route("*", PATH, reception.receive)
-    app.router.add_get(_METADATA, metadata)
-    app.router.add_get(_METADATA + PATH, metadata)
+    for endpoint in endpoints(snapshot.settings, base_url):
+        scopes = endpoint.catalog(snapshot).entry_scopes
+        refusals = Refusals(base_url + _METADATA + endpoint.path, scopes)
+        desk = Desk(endpoint, Transport(endpoint, background, refusals), refusals)
+        app.router.add_route("*", endpoint.path, partial(reception.receive, desk))
+        document = _document(resource_metadata(endpoint.resource, snapshot.settings.auth, scopes, endpoint.title))
+        app.router.add_get(_METADATA + endpoint.path, document)
+        if not endpoint.toolset:
+            app.router.add_get(_METADATA, document)
     app.router.add_get("/healthz/live", health.live)
     app.router.add_get("/healthz/ready", health.ready)
     return app
+
+
+def _document(content: Mapping[str, Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(content, headers={"Cache-Control": "public, max-age=300"})
+
+    return answer
 
 
 def _admin_app(health: Health) -> web.Application:

@@ -17,6 +17,7 @@ from gateway.config.server import ServerSettings
 from gateway.context import Principal
 from gateway.errors import RateLimited, Refused
 from gateway.resilience.ratelimit import RateLimiter
+from gateway.server.endpoint import Endpoint
 from gateway.server.snapshot import Snapshot
 
 _BEARER: Final = "Bearer "
@@ -114,13 +115,19 @@ class Proxies:
         return any(parsed in network for network in self._networks)
 
 
-async def authenticate(request: web.Request, snapshot: Snapshot) -> Principal:
-    """The principal behind the request's bearer token.
+async def authenticate(request: web.Request, snapshot: Snapshot, endpoint: Endpoint) -> Principal:
+    """The principal behind the request's bearer token, with everything that its scopes imply.
 
     Raises:
-        Unauthenticated: no token, two tokens, or one that does not verify.
+        Unauthenticated: no token, two tokens, or one that does not verify or is not for this endpoint.
         IdentityProviderUnavailable: nothing to verify it with yet.
     """
+    principal = await _verified(request, snapshot)
+    endpoint.check(principal)
+    return snapshot.scopes.enlarge(principal)
+
+
+async def _verified(request: web.Request, snapshot: Snapshot) -> Principal:
     verifier = snapshot.verifier
     if snapshot.settings.auth.mode == "none":
         return await verifier.verify("")

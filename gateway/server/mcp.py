@@ -37,6 +37,7 @@ from gateway.server.answer import Answer
 from gateway.server.jsonrpc import Message, notification_bytes
 from gateway.server.snapshot import Snapshot
 from gateway.telemetry import tracing
+from gateway.tools.catalog import Catalog
 from gateway.tools.execute import execute
 from gateway.tools.results import ToolResult
 
@@ -85,6 +86,7 @@ class Exchange:
     Attributes:
         call: who asks, and until when.
         snapshot: the configuration that this request began with.
+        catalog: the tools of the door that it came through.
         answer: where notifications go.
         background: where a write goes on whose client has left.
         is_modern: whether the client speaks 2026-07-28 or later.
@@ -94,6 +96,7 @@ class Exchange:
 
     call: Call
     snapshot: Snapshot
+    catalog: Catalog
     answer: Answer
     background: Background
     is_modern: bool
@@ -141,18 +144,18 @@ async def _list_tools(ctx: Context, params: types.PaginatedRequestParams) -> dic
     _refuse_cursor(params)
     exchange = _exchange(ctx)
     snapshot = exchange.snapshot
-    visible = snapshot.catalog.visible(exchange.call.principal)
+    visible = exchange.catalog.visible(exchange.call.principal)
     described = [tool.describe(snapshot.sources[tool.source].shapes.get(tool.name)) for tool in visible]
     return {"resultType": "complete", "tools": described}
 
 
 async def _call_tool(exchange: Exchange, params: Mapping[str, Any], version: str) -> dict[str, Any]:
     """Run a tool; a failed call is a result, too."""
-    call, snapshot = exchange.call, exchange.snapshot
-    tool = snapshot.catalog.require(params["name"], call.principal)
+    call, catalog, arguments = exchange.call, exchange.catalog, params.get("arguments") or {}
+    tool = catalog.require(params["name"], call.principal, arguments)
     exchange.tool = tool.name
     with tracing.tool_span(call, tool.name, version, params.get("_meta") or {}) as span:
-        work = execute(call, snapshot.catalog, snapshot.sources, tool.name, params.get("arguments") or {})
+        work = execute(call, catalog, exchange.snapshot.sources, tool.name, arguments)
         must_finish = tool.statement.writes and not exchange.is_modern
         result = await (exchange.background.see_through(work) if must_finish else work)
         if result.is_error:
@@ -188,14 +191,18 @@ _EMPTY_LISTS: Final = {
 }
 
 
-def build_server() -> Server[Snapshot]:
-    """The SDK's server with our handlers; one for the process, the snapshot comes with each request."""
+def build_server(about: str = "") -> Server[Snapshot]:
+    """The SDK's server with our handlers; one for each door, the snapshot comes with each request.
+
+    Args:
+        about: what is told of the door before anything else.
+    """
     private, public = CacheHint(_LIST_TTL_MS, "private"), CacheHint(_LIST_TTL_MS, "public")
     server: Server[Snapshot] = Server(
         _SERVER_INFO["name"],
         title=_SERVER_INFO["title"],
         version=__version__,
-        instructions=_INSTRUCTIONS,
+        instructions=f"{about} {_INSTRUCTIONS}".lstrip(),
         cache_hints={
             "server/discover": public,
             "tools/list": private,

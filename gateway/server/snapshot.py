@@ -10,8 +10,10 @@ from gateway.auth.verifier import Verifier, open_verifier
 from gateway.config.loader import Configuration
 from gateway.config.models import GatewaySettings
 from gateway.database.sources import Source, open_sources
-from gateway.tools.catalog import Catalog, build
+from gateway.server.audiences import accepting
+from gateway.tools.catalog import Catalog, build, toolsets
 from gateway.tools.loading import engines_of
+from gateway.tools.scopes import ScopeRules, scope_rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,8 @@ class Snapshot:
     settings: GatewaySettings
     verifier: Verifier
     catalog: Catalog
+    toolsets: Mapping[str, Catalog]
+    scopes: ScopeRules
     sources: Mapping[str, Source]
 
     @property
@@ -42,6 +46,6 @@ async def open_snapshot(configuration: Configuration) -> AsyncIterator[Snapshot]
     engines = engines_of(configuration)
     catalog = build(configuration, engines)
     async with AsyncExitStack() as stack:
-        verifier = await stack.enter_async_context(open_verifier(settings.auth))
+        verifier = await stack.enter_async_context(open_verifier(accepting(settings)))
         sources = await stack.enter_async_context(open_sources(settings, engines, catalog.statements()))
-        yield Snapshot(settings, verifier, catalog, sources)
+        yield Snapshot(settings, verifier, catalog, toolsets(catalog, settings), scope_rules(settings), sources)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from gateway.config import auth, limits, logins, models, server, sources, tools
+from gateway.config import auth, limits, logins, models, rules, server, sources, tools, toolsets
 from gateway.config.base import Settings
 from gateway.config.loader import json_schema, load
 from gateway.config.units import DURATION_PATTERN, SIZE_PATTERN, format_duration, format_size
@@ -40,6 +40,8 @@ SECTIONS: Final[Mapping[str, type[Settings]]] = {
     "`sources.NAME.credentials`, each": logins.CredentialSettings,
     "`sources.NAME.credentials.when`": logins.ConditionSettings,
     "`tools.NAME`": tools.ToolSettings,
+    "`tools.NAME.allow`, each": rules.RuleSettings,
+    "`toolsets.NAME`": toolsets.ToolsetSettings,
 }
 
 
@@ -48,7 +50,8 @@ def rows(model: type[Settings]) -> list[str]:
     schema = model.model_json_schema()
     required = schema.get("required", ())
     table = ["| key | type | default | meaning |", "|---|---|---|---|"]
-    for key in model.__annotations__:
+    for name in model.__annotations__:
+        key = model.model_fields[name].alias or name
         node = schema["properties"][key]
         default = "required" if key in required else _default(node)
         meaning = node["description"].replace("\n", " ").replace("|", "\\|")
@@ -88,6 +91,8 @@ def _type(node: dict[str, Any]) -> str:
     if kind == "integer":
         bounds = (node.get("minimum"), node.get("maximum"))
         return f"integer, {bounds[0]} to {bounds[1]}" if bounds[1] is not None else f"integer, at least {bounds[0]}"
+    if isinstance(kind, list):
+        return ", ".join(each.replace("string", "text") for each in kind)
     named = {DURATION_PATTERN: "duration", SIZE_PATTERN: "size"}
     formats = {"path": "path", "password": "secret"}
     return (
