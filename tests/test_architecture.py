@@ -35,6 +35,7 @@ RESERVED: Final = {
     "asyncpg": ("database/postgresql",),
     "sqlite3": ("database/sqlite", "demo/sample.py"),
     "oracledb": ("database/oracle",),
+    "aiocache": ("auth/shared.py",),
     "redis": ("net/redis_client.py",),
     "aiohttp.web": ("server/", "demo/"),
 }

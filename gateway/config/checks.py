@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.accounts import credentials
 from gateway.config.auth import IssuerSettings
+from gateway.config.introspection import IntrospectionSettings
 from gateway.config.models import GatewaySettings
 from gateway.config.problems import Finding, KeyPath
 from gateway.config.redis import MIN_KEY_LENGTH, RedisSettings
@@ -85,6 +86,8 @@ def _auth(settings: GatewaySettings) -> Iterator[Finding]:
     elif not auth.issuers:
         message = "expected at least one issuer, since auth.mode is jwt; without one nobody may call"
         yield Finding(("auth", "issuers"), message, (("auth", "mode"),))
+    if auth.cache.backend == "redis" and settings.redis is None:
+        yield Finding(("auth", "cache", "backend"), "expected the section redis beside it", (("redis",),))
     seen: dict[str, int] = {}
     for index, issuer in enumerate(auth.issuers):
         path = ("auth", "issuers", index)
@@ -98,6 +101,19 @@ def _issuer(path: KeyPath, issuer: IssuerSettings) -> Iterator[Finding]:
         yield Finding((*path, "issuer"), trouble)
     if issuer.jwks_uri is not None and (trouble := _url_trouble(issuer.jwks_uri, may_have_query=True)):
         yield Finding((*path, "jwks_uri"), trouble)
+    if issuer.introspection is not None:
+        yield from _introspection((*path, "introspection"), issuer.introspection)
+
+
+def _introspection(path: KeyPath, asked: IntrospectionSettings) -> Iterator[Finding]:
+    if asked.endpoint is not None and (trouble := _url_trouble(asked.endpoint, may_have_query=True)):
+        yield Finding((*path, "endpoint"), trouble)
+    if (asked.client_secret is None) == (asked.private_key is None):
+        message = "expected either client_secret or private_key, got " + ("both" if asked.client_secret else "neither")
+        yield Finding((*path, "client_secret"), message, ((*path, "private_key"),))
+    if not asked.opaque and not asked.required:
+        message = "expected true where opaque is false; nothing would ever be asked"
+        yield Finding((*path, "required"), message, ((*path, "opaque"),))
 
 
 def _redis(redis: RedisSettings) -> Iterator[Finding]:

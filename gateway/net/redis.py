@@ -61,6 +61,11 @@ class Redis:
         """Whether it answered last."""
         return not self._trouble
 
+    @property
+    def pool(self) -> Any:
+        """The connection pool of redis-py, for libraries that bring a client of their own; use it within `run`."""
+        return self._client.connection_pool
+
     def status(self) -> str:
         """ "ready", or what is wrong, in the operator's words."""
         return self._trouble or self._complaint or "ready"

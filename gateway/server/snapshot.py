@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from gateway.auth.verifier import Verifier, open_verifier
+from gateway.auth.base import Verifier
+from gateway.auth.verifier import open_verifier
 from gateway.config.loader import Configuration
 from gateway.config.models import GatewaySettings
 from gateway.database.sources import Source, open_sources
@@ -45,6 +46,6 @@ async def open_snapshot(configuration: Configuration) -> AsyncIterator[Snapshot]
     catalog = build(configuration, engines)
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(settings.redis)) if settings.redis else None
-        verifier = await stack.enter_async_context(open_verifier(settings.auth))
+        verifier = await stack.enter_async_context(open_verifier(settings.auth, redis=redis))
         sources = await stack.enter_async_context(open_sources(settings, engines, catalog.statements()))
         yield Snapshot(settings, verifier, catalog, sources, redis)

@@ -10,7 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.auth.verifier import TokenVerifier, Verifier
+from gateway.auth.base import Verifier
+from gateway.auth.verifier import TokenVerifier
 from gateway.config.auth import AuthSettings, IssuerSettings, VerdictCacheSettings
 from gateway.demo.identity import IdentityProvider
 from tests.auth.tokens import AUDIENCE
