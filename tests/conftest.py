@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from tests.servers.containers import MysqlContainer, PostgresqlContainer, has_engine, running_container, running_mysql
 from tests.servers.mariadb import MariadbServer, running_mariadb
+from tests.servers.oidc import OidcServer, running_oidc
 from tests.servers.pgbouncer import PgbouncerServer, running_pgbouncer
 from tests.servers.postgresql import PostgresqlServer, running_postgresql
 from tests.servers.programs import PACKAGES, MissingServer, programs
@@ -30,6 +31,8 @@ ENGINES = {
     "redis": "redis",
     "own_redis": "redis",
     "tls_redis": "redis",
+    "oidc": "oidc",
+    "own_oidc": "oidc",
 }
 
 settings.register_profile("gateway", max_examples=int(os.environ.get("GATEWAY_TEST_ROUNDS", "50")), deadline=None)
@@ -142,4 +145,18 @@ def own_redis() -> Iterator[RedisServer]:
 def tls_redis() -> Iterator[RedisServer]:
     """A server that speaks TLS only."""
     with running_redis(has_tls=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def oidc() -> Iterator[OidcServer]:
+    """A certified identity provider that no test stops."""
+    with running_oidc() as server:
+        yield server
+
+
+@pytest.fixture
+def own_oidc() -> Iterator[OidcServer]:
+    """A certified identity provider that a test may kill and give new keys."""
+    with running_oidc() as server:
         yield server

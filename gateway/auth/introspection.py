@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 _ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 # The provider refuses the gateway itself; asking on would only lock its account.
 _OWN_FAULT: Final = frozenset({400, 401, 403, 404})
+_CLIENT_ERRORS: Final = frozenset({"invalid_client", "unauthorized_client"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +126,19 @@ class Introspector:
             async with asyncio.timeout(self._policy.timeout), self._turns:
                 answer = await self._post(token)
         except FetchError as error:
+            if error.status == 400 and error.code not in _CLIENT_ERRORS:
+                # It answered, and what it dislikes is this token: no reason to leave it alone.
+                self._breaker.succeeded()
+                if error.code == "unsupported_token_type":
+                    raise refusal(Reason.INACTIVE, "the provider does not look at tokens of this kind") from None
+                raise self._unavailable(error.message) from None
             raise self._fail(error.message, is_transient=error.status not in _OWN_FAULT) from None
         except TimeoutError:
             raise self._fail(f"no answer within {self._policy.timeout:g} s") from None
         except UnusableKeyError as error:
             raise self._fail(f"introspection.private_key: {error}", is_transient=False) from None
         except BaseException:
-            self._breaker.failed()
+            self._breaker.abandoned()
             raise
         finally:
             self._waiting -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -13,6 +14,7 @@ from yarl import URL
 
 from gateway.errors import GatewayError
 
+_CODE: Final = re.compile(r"[a-z_]{1,40}")
 _AGENT: Final = "mcp-database-gateway"
 
 
@@ -21,11 +23,13 @@ class FetchError(GatewayError):
 
     Args:
         status: the HTTP status, where that was the reason.
+        code: the OAuth error code of a 400, if the answer has one (RFC 6749 section 5.2).
     """
 
-    def __init__(self, message: str, *, status: int = 0) -> None:
+    def __init__(self, message: str, *, status: int = 0, code: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.code = code
 
 
 def is_loopback(url: str) -> bool:
@@ -99,7 +103,9 @@ async def _fetch(
     try:
         async with session.request(method, url, allow_redirects=False, timeout=times, **sent) as response:
             if response.status != 200:
-                raise FetchError(f"{url}: HTTP status {response.status} instead of 200", status=response.status)
+                code = _error_code(await _read(response, max_bytes)) if response.status == 400 else ""
+                told = f"{url}: HTTP status {response.status} instead of 200{code and f' ({code})'}"
+                raise FetchError(told, status=response.status, code=code)
             body = await _read(response, max_bytes)
     except TimeoutError as error:
         raise FetchError(f"{url}: no complete answer within {limit:g} s") from error
@@ -109,6 +115,14 @@ async def _fetch(
         return orjson.loads(body)
     except ValueError as error:
         raise FetchError(f"{url}: the answer is not JSON") from error
+
+
+def _error_code(body: bytes) -> str:
+    try:
+        code = orjson.loads(body)["error"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else ""
 
 
 async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
