@@ -16,6 +16,13 @@ from gateway.net.redis import Redis, RedisUnavailable
 _MAX_BYTES: Final = 32 * 1024
 
 
+class _Backend(RedisBackend):  # type: ignore[misc]  # aiocache has no types
+    """aiocache's own, but for SETEX, which redis-py deprecates."""
+
+    async def _set(self, key: str, value: bytes, ttl: float, **_: Any) -> Any:
+        return await self.client.set(key, value, px=int(ttl * 1000))
+
+
 class SharedVerdicts:
     """A store that may be away, slow or hostile: whatever is not exactly as it was put is a miss.
 
@@ -29,7 +36,7 @@ class SharedVerdicts:
         self._redis = redis
         self._sealer = Sealer(settings.key.get_secret_value(), context)
         # The pool is lent; bounds and time limits are those of `Redis.run`.
-        self._cache: Any = RedisBackend(
+        self._cache: Any = _Backend(
             serializer=NullSerializer(encoding=None),
             namespace=settings.prefix + "verdict:",
             timeout=None,
@@ -50,12 +57,12 @@ class SharedVerdicts:
     async def put(self, digest: bytes, answer: Answer, life: float) -> None:
         """Keep an answer for so many seconds, if Redis takes it in time."""
         value = json.dumps([answer.issuer, answer.claims, answer.thumbprint, answer.until]).encode()
-        if life < 1.0 or len(value) > _MAX_BYTES:
+        if life <= 0.01 or len(value) > _MAX_BYTES:
             return
         name = self._sealer.name(digest)
         dumps = partial(self._sealer.seal, name)
         try:
-            await self._redis.run(lambda _: self._cache.set(name, value, ttl=int(life), dumps_fn=dumps))
+            await self._redis.run(lambda _: self._cache.set(name, value, ttl=life, dumps_fn=dumps))
         except RedisUnavailable:
             return
 
