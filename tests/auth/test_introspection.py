@@ -157,7 +157,7 @@ async def test_a_slow_provider_holds_nobody_longer_than_its_time(provider: Fault
         results = await asyncio.gather(*(verifier.verify(f"t{n}") for n in range(200)), return_exceptions=True)
         assert time.monotonic() - started < 3
         assert all(isinstance(result, IdentityProviderUnavailable) for result in results)
-        assert provider.requests["/introspect"] <= 4
+        assert 4 <= provider.requests["/introspect"] <= 10
         # Those beyond the waiting ones were turned away without a question.
         assert sum("too many" in result.detail for result in results if isinstance(result, Unavailable)) == 190
 
