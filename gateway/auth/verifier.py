@@ -139,7 +139,7 @@ class TokenVerifier(Verifier):
         return error
 
     async def _examine(self, text: str, digest: bytes) -> Principal:
-        if self._inquiry.takes_opaque and text.count(".") != 2:
+        if self._inquiry.takes_opaque and text.count(".") != 2 and text.isascii():
             return await self._flights.join(digest, lambda: self._ask(text, digest))
         token = parse(text)
         # Not verified yet: it only chooses which rules and keys are asked, by exact match.
