@@ -109,7 +109,9 @@ def _issuer(path: KeyPath, issuer: TrustedIssuer) -> Iterator[Finding]:
     for key, url in further.items():
         if url not in (None, issuer.issuer) and (trouble := _url_trouble(url, may_have_query=key != "advertised")):
             yield Finding((*path, key), trouble, preset)
-    if issuer.written.introspection is not None:
+    if issuer.written.introspection is not None and issuer.written.preset == "entra":
+        yield Finding((*path, "introspection"), "Entra answers no questions about tokens; leave it out", preset)
+    elif issuer.written.introspection is not None:
         yield from _introspection((*path, "introspection"), issuer.written.introspection)
 
 
