@@ -56,6 +56,7 @@ class _KeySet:
     named: dict[str, tuple[SigningKey, ...]]
     nameless: tuple[SigningKey, ...]
     thumbprints: frozenset[str]
+    published: int
     loaded_at: float
 
 
@@ -210,9 +211,10 @@ class IssuerKeys:
         before = self._set.thumbprints if self._set else frozenset()
         if keys.thumbprints != before:
             _log.info(
-                "issuer %s has %d usable key(s), %d of them new, %d gone",
+                "issuer %s has %d usable key(s) of %d published, %d of them new, %d gone",
                 self._settings.issuer,
                 len(keys.thumbprints),
+                keys.published,
                 len(keys.thumbprints - before),
                 len(before - keys.thumbprints),
             )
@@ -280,7 +282,7 @@ class IssuerKeys:
         thumbprints = frozenset(key.thumbprint for key in (*chain.from_iterable(named.values()), *nameless))
         if not thumbprints:
             raise FetchError("the key set has no usable key")
-        return _KeySet(named, tuple(nameless), thumbprints, self._clock())
+        return _KeySet(named, tuple(nameless), thumbprints, len(entries), self._clock())
 
 
 def openid_configuration_url(issuer: str) -> str:

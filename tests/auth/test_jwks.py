@@ -305,8 +305,8 @@ async def test_the_log_tells_changes_and_nothing_twice(caplog: pytest.LogCapture
             await keys.refresh()
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 3
-    assert "1 usable key(s), 1 of them new, 0 gone" in said[0]
-    assert "1 usable key(s), 1 of them new, 1 gone" in said[1]
+    assert "1 usable key(s) of 1 published, 1 of them new, 0 gone" in said[0]
+    assert "1 usable key(s) of 1 published, 1 of them new, 1 gone" in said[1]
     assert "no fresh keys" in said[2]
 
 
