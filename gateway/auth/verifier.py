@@ -17,16 +17,17 @@ from gateway.auth.cache import ExpiringCache, good_until
 from gateway.auth.claims import to_principal
 from gateway.auth.flights import Flights
 from gateway.auth.inquiry import AnswerStore, Inquiry, Opinion, answer_store
-from gateway.auth.introspection import InquiryPolicy, Introspector, introspection_problems, open_introspectors
+from gateway.auth.introspection import InquiryPolicy, Introspector, open_introspectors
 from gateway.auth.jwks import IssuerKeys, KeyPolicy
 from gateway.auth.jwt import SigningKey, Token, check_header, is_signed_by, parse
+from gateway.auth.problems import problems
 from gateway.auth.refusal import Reason, refusal
 from gateway.config.auth import AuthSettings
-from gateway.config.issuers import TrustedIssuer, misfits, resolve
-from gateway.config.problems import ConfigError, Problem
+from gateway.config.issuers import TrustedIssuer, resolve
+from gateway.config.problems import ConfigError
 from gateway.context import Principal
 from gateway.errors import IdentityProviderUnavailable, Unauthenticated
-from gateway.net.http import is_secure, open_session
+from gateway.net.http import open_session
 from gateway.net.redis import Redis
 
 _REFUSAL_AGE: Final = 5.0
@@ -225,32 +226,6 @@ def _digest(token: str) -> bytes:
 
 def _matching(token: Token, keys: tuple[SigningKey, ...]) -> SigningKey | None:
     return next((key for key in keys if is_signed_by(token, key)), None)
-
-
-def problems(settings: AuthSettings) -> tuple[Problem, ...]:
-    """What makes these settings unusable, without any I/O."""
-    if settings.mode == "none":
-        return ()
-    found = []
-    if not settings.issuers:
-        found.append(Problem(("auth", "issuers"), "at least one issuer is required unless auth.mode is none"))
-    seen: set[str] = set()
-    for index, written in enumerate(settings.issuers):
-        where = ("auth", "issuers", index)
-        if misfitting := [Problem(each.path, each.message) for each in misfits(where, written)]:
-            found += misfitting
-            continue
-        issuer = resolve(written)
-        if not seen.isdisjoint(issuer.names):
-            found.append(Problem((*where, "issuer"), "this issuer is configured twice"))
-        seen |= issuer.names
-        if issuer.jwks_uri is not None and not is_secure(issuer.jwks_uri):
-            found.append(Problem((*where, "jwks_uri"), "must be an https URL (http on loopback only)"))
-        if issuer.jwks_uri is None and not is_secure(issuer.discovery):
-            key = "issuer" if issuer.discovery == issuer.issuer else "discovery"
-            found.append(Problem((*where, key), "must be an https URL (http on loopback only), or give jwks_uri"))
-        found += introspection_problems((*where, "introspection"), written.introspection)
-    return tuple(found)
 
 
 @asynccontextmanager

@@ -21,7 +21,8 @@ from gateway.auth.base import Verifier
 from gateway.auth.claims import to_principal
 from gateway.auth.introspection import InquiryPolicy, _claims
 from gateway.auth.jwt import UnusableKeyError, load_client_key
-from gateway.auth.verifier import open_verifier, problems
+from gateway.auth.problems import problems
+from gateway.auth.verifier import open_verifier
 from gateway.config.auth import IssuerSettings
 from gateway.config.issuers import resolve
 from gateway.config.problems import ConfigError

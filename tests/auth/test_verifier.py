@@ -11,7 +11,8 @@ import pytest
 
 from gateway.auth.jwks import KeyPolicy
 from gateway.auth.jwt import SigningKey, Token, is_signed_by
-from gateway.auth.verifier import TokenVerifier, open_verifier, problems
+from gateway.auth.problems import problems
+from gateway.auth.verifier import TokenVerifier, open_verifier
 from gateway.config.auth import AuthSettings, IssuerSettings
 from gateway.config.problems import ConfigError
 from gateway.errors import IdentityProviderUnavailable, Unauthenticated
