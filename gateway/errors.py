@@ -7,6 +7,7 @@ a stack; `detail` is written for the operator and goes to the log only.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -137,15 +138,19 @@ class IdentityProviderUnavailable(GatewayError):
 
 
 class RateLimited(GatewayError):
-    """The caller used up its budget: HTTP 429 with `Retry-After`.
+    """The caller used up its budget, or has too much running: HTTP 429 with `Retry-After`.
 
     Args:
         retry_after: seconds until one more request is admitted.
+        limit: which limit, in one stable word.
+        message: what the agent reads, where it is more than to wait.
     """
 
-    def __init__(self, retry_after: float) -> None:
-        super().__init__(f"Too many requests; wait {max(1, round(retry_after))} s and call again.")
+    def __init__(self, retry_after: float, limit: str = "client", message: str = "", *, detail: str = "") -> None:
+        wait = math.ceil(retry_after - 0.001) or 1
+        super().__init__(message or f"Too many requests; wait {wait} s and call again.", detail=detail)
         self.retry_after = retry_after
+        self.limit = limit
 
 
 class Refused(GatewayError):
@@ -190,7 +195,8 @@ def to_wire(error: BaseException) -> Wire:
         case InsufficientScope():
             return Wire(403, INSUFFICIENT_SCOPE, error.message, {"required_scopes": list(error.scopes)})
         case RateLimited():
-            return Wire(429, RATE_LIMITED, error.message, {"retry_after_ms": round(error.retry_after * 1000)})
+            data = {"retry_after_ms": math.ceil(error.retry_after * 1000), "limit": error.limit}
+            return Wire(429, RATE_LIMITED, error.message, data)
         case IdentityProviderUnavailable():
             return Wire(503, IDENTITY_PROVIDER_UNAVAILABLE, error.message)
         case Refused():

@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.accounts import credentials
 from gateway.config.auth import IssuerSettings
+from gateway.config.budgets import limits
 from gateway.config.models import GatewaySettings
 from gateway.config.problems import Finding, KeyPath
 from gateway.config.sources import PostgresqlSettings, SourceSettings, SqliteSettings
@@ -41,6 +42,7 @@ def find_contradictions(settings: GatewaySettings, names: frozenset[str] | None)
     """
     yield from _server(settings)
     yield from _auth(settings)
+    yield from limits(settings)
     for name, source in settings.sources.items():
         yield from _source(("sources", name), source)
     for name, tool in settings.tools.items():
@@ -101,6 +103,9 @@ def _source(path: KeyPath, source: SourceSettings) -> Iterator[Finding]:
     if pool.min > pool.max:
         message = f"expected at most pool.max, which is {pool.max}, got {pool.min}"
         yield Finding((*path, "pool", "min"), message, ((*path, "pool", "max"),))
+    if pool.max_per_client is not None and pool.max_per_client > pool.max:
+        message = f"expected at most pool.max, which is {pool.max}, got {pool.max_per_client}"
+        yield Finding((*path, "pool", "max_per_client"), message, ((*path, "pool", "max"),))
     if source.session and isinstance(source, SqliteSettings):
         message = "SQLite has no session settings and no row-level security; use :parameters, or another engine"
         yield Finding((*path, "session"), message)

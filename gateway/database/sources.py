@@ -24,6 +24,7 @@ from gateway.database.pool import Pool
 from gateway.database.session import Session
 from gateway.errors import Code, GatewayError, ToolError
 from gateway.resilience.breaker import State
+from gateway.resilience.concurrency import Slots
 from gateway.resilience.retry import Patience
 
 log = logging.getLogger("gateway.database")
@@ -89,6 +90,8 @@ class Source:
         self._shapes: dict[str, tuple[Column, ...]] = {}
         self._broken: dict[str, ToolError] = {}
         self._budget = Budget(settings.pool.max)
+        self._shares = Slots()
+        self._share = settings.pool.max_per_client or max(1, settings.pool.max - 1)
         self._accounts = Accounts(name, settings, build_engine, self._budget) if settings.credentials else None
         self._pool = Pool(
             engine,
@@ -150,8 +153,29 @@ class Source:
         """
         identity = identity_of(self.settings.session, call)
         pool, engine = self._accounts.choose(call.principal) if self._accounts else (self._pool, self.engine)
-        async with self._lend(call, identity, patience, pool, engine) as session:
-            yield session
+        patience = patience or self.patience()
+        client = call.principal.client
+        if not self._shares.take(client, self._share):
+            await self._wait_for_share(call, patience)
+        try:
+            async with self._lend(call, identity, patience, pool, engine) as session:
+                yield session
+        finally:
+            self._shares.release(client)
+
+    async def _wait_for_share(self, call: Call, patience: Patience) -> None:
+        """Wait until the client holds fewer connections than it may."""
+        call.report("waiting for a connection")
+        client, limits, loop = call.principal.client, self.settings.pool, asyncio.get_running_loop()
+        is_full, started = self._shares.waiting(client) >= limits.max_waiting, loop.time()
+        try:
+            seconds = min(patience.left, call.remaining())
+            is_admitted = await self._shares.wait(client, seconds, limits.max_waiting)
+        finally:
+            patience.spend(loop.time() - started)
+        if not is_admitted:
+            code = Code.POOL_EXHAUSTED if is_full else Code.POOL_TIMEOUT
+            raise failure(code, f"the client already holds its {self._share} connections", retry_after=1.0)
 
     @asynccontextmanager
     async def _lend(

@@ -16,6 +16,7 @@ from gateway.auth.metadata import resource_metadata
 from gateway.config.loader import Configuration
 from gateway.config.server import AdminSettings, ServerSettings
 from gateway.errors import GatewayError
+from gateway.server.admission import Admission
 from gateway.server.health import Health
 from gateway.server.mcp import Background
 from gateway.server.reception import Reception
@@ -92,7 +93,7 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         await stack.enter_async_context(_listen(_admin_app(health), admin_socket, 1.0))
         main_socket = _bind(settings, "server")
         local_url = _url(settings.host, main_socket)
-        app = _app(snapshot, health, background, (settings.public_url or local_url).rstrip("/"))
+        app = _app(snapshot, health, background, admission, (settings.public_url or local_url).rstrip("/"))
         await stack.enter_async_context(_listen(app, main_socket, settings.shutdown_grace))
         stack.callback(_begin_to_stop, health, background, settings.shutdown_grace)
         gateway = Gateway(local_url + PATH, _url(configuration.settings.admin.host, admin_socket), snapshot)
@@ -106,11 +107,13 @@ def _begin_to_stop(health: Health, background: Background, grace: float) -> None
     _log.info("stopping", extra={"grace_s": grace})
 
 
-def _app(snapshot: Snapshot, health: Health, background: Background, base_url: str) -> web.Application:
+def _app(
+    snapshot: Snapshot, health: Health, background: Background, admission: Admission, base_url: str
+) -> web.Application:
     """The agents' listener: the endpoint, its OAuth metadata, and health."""
     scopes = snapshot.catalog.entry_scopes
     refusals = Refusals(f"{base_url}{_METADATA}{PATH}", scopes)
-    reception = Reception(snapshot, Transport(background, refusals), refusals)
+    reception = Reception(snapshot, Transport(background, refusals, admission), refusals, admission)
     document = resource_metadata(base_url + PATH, snapshot.settings.auth, scopes)
 
     async def metadata(_: web.Request) -> web.Response:

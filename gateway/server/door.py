@@ -14,8 +14,8 @@ from aiohttp import web
 from gateway.auth.bearer import bearer_token
 from gateway.config.server import ServerSettings
 from gateway.context import Principal
-from gateway.errors import RateLimited, Refused
-from gateway.resilience.ratelimit import RateLimiter
+from gateway.errors import Refused, Unauthenticated
+from gateway.server.admission import FailedLogins
 from gateway.server.snapshot import Snapshot
 
 _CORRELATION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -109,26 +109,24 @@ class Proxies:
         return any(parsed in network for network in self._networks)
 
 
-async def authenticate(request: web.Request, snapshot: Snapshot) -> Principal:
-    """The principal behind the request's bearer token.
+async def authenticate(request: web.Request, snapshot: Snapshot, failures: FailedLogins, address: str) -> Principal:
+    """The principal behind the request's bearer token. An address that failed too often gets no token looked at.
 
     Raises:
         Unauthenticated: no token, two tokens, or one that does not verify.
+        RateLimited: too many of these from this address; a token that is known to be good passes.
         IdentityProviderUnavailable: nothing to verify it with yet.
     """
     verifier = snapshot.verifier
     if snapshot.settings.auth.mode == "none":
         return await verifier.verify("")
-    token = bearer_token(request.headers.getall("Authorization", []), request.query.keys())
-    return verifier.known(token) or await verifier.verify(token)
-
-
-def admit(limiter: RateLimiter, principal: Principal) -> None:
-    """Count one request against the client's budget.
-
-    Raises:
-        RateLimited: the budget is used up.
-    """
-    wait = limiter.admit((principal.issuer, principal.client_id or principal.subject))
-    if wait > 0:
-        raise RateLimited(wait)
+    try:
+        token = bearer_token(request.headers.getall("Authorization", []), request.query.keys())
+        if principal := verifier.known(token):
+            return principal
+        failures.check(address)
+        return await verifier.verify(token)
+    except Unauthenticated as error:
+        failures.check(address)
+        failures.count(address, error)
+        raise

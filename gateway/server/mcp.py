@@ -29,6 +29,7 @@ from pydantic import ValidationError
 from gateway import __version__
 from gateway.context import Call
 from gateway.errors import ProtocolError
+from gateway.server.admission import Admission
 from gateway.server.answer import Answer
 from gateway.server.jsonrpc import Message, notification_bytes
 from gateway.server.snapshot import Snapshot
@@ -82,6 +83,7 @@ class Exchange:
         snapshot: the configuration that this request began with.
         answer: where notifications go.
         background: where a write goes on whose client has left.
+        admission: what the client may call, and how much at once.
         is_modern: whether the client speaks 2026-07-28 or later.
         result: a tool call's outcome, once there is one.
         tool: the tool's name, once it is known to exist.
@@ -91,6 +93,7 @@ class Exchange:
     snapshot: Snapshot
     answer: Answer
     background: Background
+    admission: Admission
     is_modern: bool
     result: ToolResult | None = None
     tool: str = ""
@@ -142,7 +145,7 @@ async def _call_tool(ctx: Context, params: types.CallToolRequestParams) -> dict[
     exchange.tool = tool.name
     meta = (ctx.params or {}).get("_meta") or {}
     with tracing.tool_span(call, tool.name, ctx.protocol_version, meta) as span:
-        work = execute(call, snapshot.catalog, snapshot.sources, tool.name, params.arguments or {})
+        work = _run(exchange, tool.name, params.arguments or {})
         must_finish = tool.statement.writes and not exchange.is_modern
         result = await (exchange.background.see_through(work) if must_finish else work)
         if result.is_error:
@@ -150,6 +153,13 @@ async def _call_tool(ctx: Context, params: types.CallToolRequestParams) -> dict[
             tracing.mark_failed(span, "tool_error")
     exchange.result = result
     return _envelope(result)
+
+
+async def _run(exchange: Exchange, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
+    """The call, counted for as long as it runs: also when its client has left."""
+    call, snapshot = exchange.call, exchange.snapshot
+    async with exchange.admission.running(call, tool):
+        return await execute(call, snapshot.catalog, snapshot.sources, tool, arguments)
 
 
 def _empty_list(key: str) -> Callable[[Context, types.PaginatedRequestParams], Awaitable[dict[str, Any]]]:

@@ -32,6 +32,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from gateway.context import Call, Principal, Report, ignore
 from gateway.errors import GatewayError, ProtocolError, Refused, Wire, to_wire
 from gateway.server import mcp
+from gateway.server.admission import Admission
 from gateway.server.answer import Answer
 from gateway.server.jsonrpc import Message, error_bytes, notification_bytes, parse, result_bytes, wire_int
 from gateway.server.record import Record
@@ -95,12 +96,14 @@ class Transport:
     Args:
         background: where writes are seen through whose client has left.
         refusals: how errors become answers.
+        admission: how much of a client's work runs at once.
     """
 
-    def __init__(self, background: mcp.Background, refusals: Refusals) -> None:
+    def __init__(self, background: mcp.Background, refusals: Refusals, admission: Admission) -> None:
         self._server = mcp.build_server()
         self._background = background
         self._refusals = refusals
+        self._admission = admission
 
     async def serve(
         self, request: web.Request, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
@@ -122,7 +125,7 @@ class Transport:
         answer = Answer(request, {"X-Request-ID": correlation_id}, may_stream=takes_stream)
         try:
             call = Call(correlation_id, principal, deadline, _reporter(answer, message))
-            exchange = mcp.Exchange(call, snapshot, answer, self._background, is_modern)
+            exchange = mcp.Exchange(call, snapshot, answer, self._background, self._admission, is_modern)
             return await self._answer(request, exchange, message, record)
         except BaseException:
             await answer.abandon()
