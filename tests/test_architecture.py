@@ -35,6 +35,7 @@ RESERVED: Final = {
     "asyncpg": ("database/postgresql",),
     "sqlite3": ("database/sqlite", "demo/sample.py"),
     "oracledb": ("database/oracle",),
+    "redis": ("net/redis_client.py",),
     "aiohttp.web": ("server/", "demo/"),
 }
 """Libraries that only some files know, so that the rest does not depend on them."""

@@ -13,6 +13,7 @@ from gateway.config.auth import IssuerSettings
 from gateway.config.budgets import limits
 from gateway.config.models import GatewaySettings
 from gateway.config.problems import Finding, KeyPath
+from gateway.config.redis import MIN_KEY_LENGTH, RedisSettings
 from gateway.config.sources import PostgresqlSettings, SourceSettings, SqliteSettings
 from gateway.config.tools import ToolSettings
 from gateway.config.validation import suggestion
@@ -20,6 +21,7 @@ from gateway.config.validation import suggestion
 _HOST: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+)(?::[0-9]{1,5})?", re.ASCII)
 
 
+_DATABASE: Final = re.compile(r"/?|/[0-9]{1,5}", re.ASCII)
 _ALL_ADDRESSES: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104
 
 
@@ -42,6 +44,8 @@ def find_contradictions(settings: GatewaySettings, names: frozenset[str] | None)
     """
     yield from _server(settings)
     yield from _auth(settings)
+    if settings.redis is not None:
+        yield from _redis(settings.redis)
     yield from limits(settings)
     for name, source in settings.sources.items():
         yield from _source(("sources", name), source)
@@ -96,6 +100,21 @@ def _issuer(path: KeyPath, issuer: IssuerSettings) -> Iterator[Finding]:
         yield Finding((*path, "issuer"), trouble)
     if issuer.jwks_uri is not None and (trouble := _url_trouble(issuer.jwks_uri, may_have_query=True)):
         yield Finding((*path, "jwks_uri"), trouble)
+
+
+def _redis(redis: RedisSettings) -> Iterator[Finding]:
+    parts = _split(redis.url)
+    is_plain = parts is not None and not parts.query and _DATABASE.fullmatch(parts.path) is not None
+    if parts is None or not is_plain or parts.scheme not in ("redis", "rediss"):
+        message = "expected rediss://host:port or rediss://host:port/number, user and password apart"
+        yield Finding(("redis", "url"), message)
+    elif parts.scheme == "redis" and not is_loopback(parts.hostname or ""):
+        yield Finding(("redis", "url"), "expected rediss; redis without TLS is for loopback only")
+    if redis.user is not None and redis.password is None:
+        yield Finding(("redis", "user"), "expected a password beside it", (("redis", "password"),))
+    if len(redis.key.get_secret_value()) < MIN_KEY_LENGTH:
+        message = f"expected at least {MIN_KEY_LENGTH} characters; `openssl rand -base64 32` makes such a key"
+        yield Finding(("redis", "key"), message)
 
 
 def _source(path: KeyPath, source: SourceSettings) -> Iterator[Finding]:

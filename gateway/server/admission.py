@@ -104,9 +104,7 @@ class Admission:
         self._default = Rate(settings.requests_per_minute, settings.burst)
         self._clients = {_named(each): (place, each) for place, each in reversed(list(enumerate(settings.clients)))}
         self._scopes = [(each.scope, self._rate(each.requests_per_minute, each.burst)) for each in settings.scopes]
-        self._tools = {
-            name: self._rate(each.requests_per_minute, each.burst) for name, each in settings.tools.items()
-        }
+        self._tools = {name: self._rate(each.requests_per_minute, each.burst) for name, each in settings.tools.items()}
         self._requests = _Counter(settings.max_clients, redis)
         # Apart, so that those who call many tools cannot push out anybody's requests.
         self._calls = _Counter(settings.max_clients, redis)

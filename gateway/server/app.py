@@ -93,6 +93,8 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         await stack.enter_async_context(_listen(_admin_app(health), admin_socket, 1.0))
         main_socket = _bind(settings, "server")
         local_url = _url(settings.host, main_socket)
+        shared = snapshot.redis if configuration.settings.limits.backend == "redis" else None
+        admission = Admission(configuration.settings.limits, shared)
         app = _app(snapshot, health, background, admission, (settings.public_url or local_url).rstrip("/"))
         await stack.enter_async_context(_listen(app, main_socket, settings.shutdown_grace))
         stack.callback(_begin_to_stop, health, background, settings.shutdown_grace)
