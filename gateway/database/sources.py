@@ -7,6 +7,7 @@ import importlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import reduce
 from types import MappingProxyType
 from typing import Any, Final
@@ -22,9 +23,9 @@ from gateway.database.failures import failure
 from gateway.database.identity import identity_of
 from gateway.database.pool import Pool
 from gateway.database.session import Session
+from gateway.database.shares import Shares
 from gateway.errors import Code, GatewayError, ToolError
 from gateway.resilience.breaker import State
-from gateway.resilience.concurrency import Slots
 from gateway.resilience.retry import Patience
 
 log = logging.getLogger("gateway.database")
@@ -90,8 +91,7 @@ class Source:
         self._shapes: dict[str, tuple[Column, ...]] = {}
         self._broken: dict[str, ToolError] = {}
         self._budget = Budget(settings.pool.max)
-        self._shares = Slots()
-        self._share = settings.pool.max_per_client or max(1, settings.pool.max - 1)
+        self._shares = Shares(settings.pool)
         self._accounts = Accounts(name, settings, build_engine, self._budget) if settings.credentials else None
         self._pool = Pool(
             engine,
@@ -127,7 +127,8 @@ class Source:
     def stats(self) -> PoolStats:
         """The numbers now, of all accounts together."""
         own, others = self._pool.stats, [pool.stats for pool in self._accounts.pools] if self._accounts else []
-        return reduce(PoolStats.__add__, others, own)
+        total = reduce(PoolStats.__add__, others, own)
+        return replace(total, waiting=total.waiting + self._shares.waiting)
 
     @property
     def shapes(self) -> Mapping[str, tuple[Column, ...]]:
@@ -154,28 +155,8 @@ class Source:
         identity = identity_of(self.settings.session, call)
         pool, engine = self._accounts.choose(call.principal) if self._accounts else (self._pool, self.engine)
         patience = patience or self.patience()
-        client = call.principal.client
-        if not self._shares.take(client, self._share):
-            await self._wait_for_share(call, patience)
-        try:
-            async with self._lend(call, identity, patience, pool, engine) as session:
-                yield session
-        finally:
-            self._shares.release(client)
-
-    async def _wait_for_share(self, call: Call, patience: Patience) -> None:
-        """Wait until the client holds fewer connections than it may."""
-        call.report("waiting for a connection")
-        client, limits, loop = call.principal.client, self.settings.pool, asyncio.get_running_loop()
-        is_full, started = self._shares.waiting(client) >= limits.max_waiting, loop.time()
-        try:
-            seconds = min(patience.left, call.remaining())
-            is_admitted = await self._shares.wait(client, seconds, limits.max_waiting)
-        finally:
-            patience.spend(loop.time() - started)
-        if not is_admitted:
-            code = Code.POOL_EXHAUSTED if is_full else Code.POOL_TIMEOUT
-            raise failure(code, f"the client already holds its {self._share} connections", retry_after=1.0)
+        async with self._shares.hold(call, patience), self._lend(call, identity, patience, pool, engine) as session:
+            yield session
 
     @asynccontextmanager
     async def _lend(

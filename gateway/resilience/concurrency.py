@@ -31,6 +31,11 @@ class Slots:
         """How many wait for one."""
         return len(self._queues.get(key, ()))
 
+    @property
+    def all_waiting(self) -> int:
+        """How many wait, whatever the key."""
+        return sum(map(len, self._queues.values()))
+
     def take(self, key: Hashable, limit: int) -> bool:
         """Take one of a key's slots if one is free and nobody waits for it; who gets one must `release` it."""
         held = self._held.get(key, 0)
