@@ -11,19 +11,26 @@ from gateway.resilience.ratelimit import Rate, RateLimiter
 _MICRO: Final = 1_000_000.0
 
 # The clock is Redis's own, so replicas need not agree on the time. Microseconds since 1970 fit a double exactly.
+# A bucket is never emptier than empty: a standby's clock may lag, and burst may have been more.
 # A refusal writes nothing. A bucket that is full again needs no entry: the key lives until then.
 _SCRIPT: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local interval, slack = tonumber(ARGV[1]), tonumber(ARGV[2])
-local full_at = math.max(now, tonumber(redis.call('GET', KEYS[1]) or 0))
+local function keep(full_at)
+  redis.call('SET', KEYS[1], string.format('%.0f', full_at), 'PX', math.ceil((full_at - now) / 1000) + 1)
+end
+local full_at = math.max(now, tonumber(redis.call('GET', KEYS[1]) or now) or now)
+if full_at > now + slack + interval then
+  full_at = now + slack + interval
+  keep(full_at)
+end
 local wait = full_at - now - slack
 if wait > 1 then
   return {string.format('%.0f', wait), string.format('%.0f', full_at - now)}
 end
-full_at = full_at + interval
-redis.call('SET', KEYS[1], string.format('%.0f', full_at), 'PX', math.ceil((full_at - now) / 1000) + 1)
-return {'0', string.format('%.0f', full_at - now)}
+keep(full_at + interval)
+return {'0', string.format('%.0f', full_at + interval - now)}
 """
 
 
