@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from typing import Generic, TypeVar
 
 from gateway.config.sources import PoolSettings
 from gateway.context import Call
@@ -12,6 +12,8 @@ from gateway.database.failures import failure
 from gateway.errors import Code
 from gateway.resilience.concurrency import Slots
 from gateway.resilience.retry import Patience
+
+T = TypeVar("T")
 
 
 class Shares:
@@ -35,27 +37,25 @@ class Shares:
         """Callers that wait."""
         return self._slots.all_waiting
 
-    @asynccontextmanager
-    async def hold(self, call: Call, patience: Patience) -> AsyncIterator[None]:
-        """Count one more connection of the caller's client while the block runs.
+    def lease(
+        self, call: Call, patience: Patience, lease: AbstractAsyncContextManager[T]
+    ) -> AbstractAsyncContextManager[T]:
+        """The same lease, counted as one of the caller's client for as long as the block runs.
+
+        Entering raises ToolError: POOL_EXHAUSTED or POOL_TIMEOUT, besides what the lease raises.
+        """
+        return _Share(self, call, patience, lease) if self._is_needed else lease
+
+    async def enter(self, call: Call, patience: Patience) -> None:
+        """Take one of the client's places; waits for it.
 
         Raises:
             ToolError: POOL_EXHAUSTED, POOL_TIMEOUT.
         """
-        if not self._is_needed:
-            yield
-            return
-        client = call.principal.client
-        if not self._slots.take(client, self._share):
-            await self._wait(call, patience)
-        try:
-            yield
-        finally:
-            self._slots.release(client)
-
-    async def _wait(self, call: Call, patience: Patience) -> None:
-        call.report("waiting for a connection")
         client, most, now = call.principal.client, self._settings.max_waiting, asyncio.get_running_loop().time
+        if self._slots.take(client, self._share):
+            return
+        call.report("waiting for a connection")
         is_full, started = self._slots.waiting(client) >= most, now()
         try:
             is_admitted = await self._slots.wait(client, min(patience.left, call.remaining()), most)
@@ -64,3 +64,33 @@ class Shares:
         if not is_admitted:
             code = Code.POOL_EXHAUSTED if is_full else Code.POOL_TIMEOUT
             raise failure(code, f"the client already holds its {self._share} connections", retry_after=1.0)
+
+    def leave(self, call: Call) -> None:
+        """Give it back."""
+        self._slots.release(call.principal.client)
+
+
+class _Share(Generic[T]):
+    """`async with`: a lease within a place. A class and no generator: borrowing is part of every call."""
+
+    __slots__ = ("_call", "_lease", "_patience", "_shares")
+
+    def __init__(self, shares: Shares, call: Call, patience: Patience, lease: AbstractAsyncContextManager[T]) -> None:
+        self._shares = shares
+        self._call = call
+        self._patience = patience
+        self._lease = lease
+
+    async def __aenter__(self) -> T:
+        await self._shares.enter(self._call, self._patience)
+        try:
+            return await self._lease.__aenter__()
+        except BaseException:
+            self._shares.leave(self._call)
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            await self._lease.__aexit__(None, None, None)
+        finally:
+            self._shares.leave(self._call)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -26,6 +26,7 @@ from gateway.context import Call
 _tracer: Final = trace.get_tracer("gateway", __version__)
 _propagator: Final = TraceContextTextMapPropagator()
 _FLUSH_MS: Final = 5000
+_SILENCE: Final = nullcontext(trace.INVALID_SPAN)
 
 # OpenTelemetry's names for the engines (semantic conventions for databases, `db.system.name`).
 _SYSTEMS: Final = {"postgres": "postgresql", "mysql": "mysql", "oracle": "oracle.db", "sqlite": "sqlite"}
@@ -69,20 +70,29 @@ def remote_parent(carrier: Mapping[str, Any]) -> Context | None:
     return _propagator.extract(known)
 
 
-@contextmanager
-def request_span(method: str, path: str, correlation_id: str, headers: Mapping[str, str]) -> Iterator[Span]:
+def _is_silent() -> bool:
+    """Whether nobody records: no provider, and no caller's trace to carry on into the log."""
+    has_provider = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    return not (has_provider or trace.get_current_span().get_span_context().is_valid)
+
+
+def request_span(
+    method: str, path: str, correlation_id: str, headers: Mapping[str, str]
+) -> AbstractContextManager[Span]:
     """The HTTP server span; its parent is the caller's `traceparent` header."""
+    if "traceparent" not in headers and _is_silent():
+        return _SILENCE
     attributes = {"http.request.method": method, "url.path": path, "correlation.id": correlation_id}
     parent = remote_parent({key: headers[key] for key in ("traceparent", "tracestate") if key in headers})
-    with _tracer.start_as_current_span(
+    return _tracer.start_as_current_span(
         f"{method} {path}", parent, SpanKind.SERVER, attributes, record_exception=False, set_status_on_exception=False
-    ) as span:
-        yield span
+    )
 
 
-@contextmanager
-def tool_span(call: Call, tool: str, protocol_version: str, meta: Mapping[str, Any]) -> Iterator[Span]:
+def tool_span(call: Call, tool: str, protocol_version: str, meta: Mapping[str, Any]) -> AbstractContextManager[Span]:
     """The span `tools/call {tool}`: parent from `_meta.traceparent`, linked to the HTTP span then."""
+    if "traceparent" not in meta and _is_silent():
+        return _SILENCE
     parent = remote_parent(meta)
     links = [trace.Link(trace.get_current_span().get_span_context())] if parent is not None else None
     attributes = {
@@ -92,7 +102,7 @@ def tool_span(call: Call, tool: str, protocol_version: str, meta: Mapping[str, A
         "gen_ai.tool.name": tool,
         "correlation.id": call.correlation_id,
     }
-    with _tracer.start_as_current_span(
+    return _tracer.start_as_current_span(
         f"tools/call {tool}",
         parent,
         SpanKind.SERVER,
@@ -100,13 +110,13 @@ def tool_span(call: Call, tool: str, protocol_version: str, meta: Mapping[str, A
         links,
         record_exception=False,
         set_status_on_exception=False,
-    ) as span:
-        yield span
+    )
 
 
-@contextmanager
-def database_span(call: Call, source: str, dialect: str, tool: str, text: str) -> Iterator[Span]:
+def database_span(call: Call, source: str, dialect: str, tool: str, text: str) -> AbstractContextManager[Span]:
     """The client span around one statement; the text is the author's, with placeholders and no values."""
+    if _is_silent():
+        return _SILENCE
     attributes = {
         "db.system.name": _SYSTEMS.get(dialect, "other_sql"),
         "db.namespace": source,
@@ -114,10 +124,9 @@ def database_span(call: Call, source: str, dialect: str, tool: str, text: str) -
         "db.query.text": text,
         "correlation.id": call.correlation_id,
     }
-    with _tracer.start_as_current_span(
+    return _tracer.start_as_current_span(
         tool, None, SpanKind.CLIENT, attributes, record_exception=False, set_status_on_exception=False
-    ) as span:
-        yield span
+    )
 
 
 def mark_failed(span: Span, error_type: str) -> None:
