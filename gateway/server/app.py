@@ -47,11 +47,13 @@ class Gateway:
         url: the MCP endpoint as reached from this machine.
         admin_url: the operators' listener.
         snapshot: what it serves.
+        admission: what it counts of its clients.
     """
 
     url: str
     admin_url: str
     snapshot: Snapshot
+    admission: Admission
 
     async def until_ready(self, limit: float = 10.0) -> None:
         """Wait until calls can be served.
@@ -98,7 +100,8 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         app = _app(snapshot, health, background, admission, (settings.public_url or local_url).rstrip("/"))
         await stack.enter_async_context(_listen(app, main_socket, settings.shutdown_grace))
         stack.callback(_begin_to_stop, health, background, settings.shutdown_grace)
-        gateway = Gateway(local_url + PATH, _url(configuration.settings.admin.host, admin_socket), snapshot)
+        admin_url = _url(configuration.settings.admin.host, admin_socket)
+        gateway = Gateway(local_url + PATH, admin_url, snapshot, admission)
         _log.info("serving", extra={"url": gateway.url, "admin_url": gateway.admin_url, "tools": len(snapshot.catalog)})
         yield gateway
 

@@ -97,9 +97,9 @@ async def test_what_is_stored_names_nobody_and_goes_away(own_redis: RedisServer)
             assert await limiter.admit(key, rate) == 0.0
         stored = await _everything(opened)
         assert len({key for key, _, _ in stored}) == 3
-        for key, value, left in stored:
-            assert key.startswith(b"ours:rate:")
-            assert len(key) == len(b"ours:rate:") + 32
+        for name_there, value, left in stored:
+            assert name_there.startswith(b"ours:rate:")
+            assert len(name_there) == len(b"ours:rate:") + 32
             assert value.isdigit()
             assert 0 < left <= 102
         async with asyncio.timeout(10):

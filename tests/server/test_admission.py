@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import jwt
 
+from tests.database.support import ROUNDS
 from tests.world import CONFIGURATION, Reply, World, envelope, open_world, routing
 
 DEFAULTS = "{requests_per_minute: 100000, burst: 10000, failed_logins_burst: 10000, concurrency_per_client: 100}"
@@ -152,6 +154,22 @@ async def test_too_many_calls_at_once_wait_and_are_refused(tmp_path: Path) -> No
         # Those who left gave their places back; a short queue is served within the wait.
         replies = await asyncio.gather(*(world.call("customer_by_id", {"id": 1}) for _ in range(10)))
         assert [reply.status for reply in replies] == [200] * 10
+
+
+async def test_clients_that_leave_at_any_moment_leave_no_place_taken(tmp_path: Path) -> None:
+    limits = "{requests_per_minute: 1000000, burst: 10000, concurrency_per_client: 1, concurrency_wait: 50ms}"
+    dice = random.Random(5)
+    async with open_world(tmp_path, limited(limits)) as world:
+        for _ in range(ROUNDS):
+            tasks = [asyncio.create_task(world.call("count_slowly", {"n": dice.choice((1, 20_000))})) for _ in range(6)]
+            for task in dice.sample(tasks, 4):
+                asyncio.get_running_loop().call_later(dice.random() * 0.08, task.cancel)
+            replies = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(isinstance(reply, asyncio.CancelledError | Reply) for reply in replies)
+        await active(world, 0)
+        assert (await world.call("customer_by_id", {"id": 1})).status == 200
+        async with busy(world, 1):
+            await active(world, 1)
 
 
 async def test_a_named_client_may_have_more_at_once(tmp_path: Path) -> None:
