@@ -75,7 +75,10 @@ class RateLimiter:
         """What `admit` would answer; takes nothing."""
         full_at = self._full_at.get(key)
         wait = 0.0 if full_at is None else full_at - self._clock() - rate.slack
-        return wait if wait > _ROUNDING else 0.0
+        if wait <= _ROUNDING:
+            return 0.0
+        self._full_at.move_to_end(key)  # who is refused is not idle
+        return wait
 
     def charge(self, key: Hashable, rate: Rate, tokens: float = 1.0) -> None:
         """Take tokens that are spent already, if need be on credit: one more token than the bucket holds, at most."""
