@@ -137,6 +137,11 @@ class IdentityProviderUnavailable(GatewayError):
     """The token may be good, but the issuer's keys cannot be had: HTTP 503, retry later."""
 
 
+def whole_seconds(seconds: float) -> int:
+    """What to tell a client to wait: never too short, and at least one (RFC 9110 section 10.2.3)."""
+    return max(1, math.ceil(seconds))
+
+
 class RateLimited(GatewayError):
     """The caller used up its budget, or has too much running: HTTP 429 with `Retry-After`.
 
@@ -147,8 +152,8 @@ class RateLimited(GatewayError):
     """
 
     def __init__(self, retry_after: float, limit: str = "client", message: str = "", *, detail: str = "") -> None:
-        wait = math.ceil(retry_after - 0.001) or 1
-        super().__init__(message or f"Too many requests; wait {wait} s and call again.", detail=detail)
+        text = message or f"Too many requests; wait {whole_seconds(retry_after)} s and call again."
+        super().__init__(text, detail=detail)
         self.retry_after = retry_after
         self.limit = limit
 

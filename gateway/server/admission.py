@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
 from ipaddress import IPv6Address, ip_address
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.config.limits import ClientLimitSettings, LimitSettings
 from gateway.context import Call, Principal
-from gateway.errors import RateLimited, Unauthenticated
+from gateway.errors import RateLimited, Unauthenticated, whole_seconds
 from gateway.net.redis import Redis
 from gateway.resilience.concurrency import Slots
 from gateway.resilience.ratelimit import Rate, RateLimiter
@@ -24,8 +22,7 @@ _NO_TOKEN: Final = 0.25
 _INTERFACE_BITS: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
+class Allowance(NamedTuple):
     """What one client may use.
 
     Attributes:
@@ -61,7 +58,7 @@ class FailedLogins:
         wait = self._limiter.wait(network_of(address), self._rate)
         if wait > 0:
             detail = "limits.failed_logins_per_minute; is this a proxy that server.trusted_proxies lacks?"
-            message = f"Too many requests without a valid token; wait {wait:.0f} s, then call with one."
+            message = f"Too many requests without a valid token; wait {whole_seconds(wait)} s, then call with one."
             raise RateLimited(wait, "address", message, detail=detail)
 
     def count(self, address: str, error: Unauthenticated) -> None:
@@ -102,7 +99,10 @@ class Admission:
     def __init__(self, settings: LimitSettings, redis: Redis | None = None) -> None:
         self._settings = settings
         self._default = Rate(settings.requests_per_minute, settings.burst)
-        self._clients = {_named(each): (place, each) for place, each in reversed(list(enumerate(settings.clients)))}
+        self._clients = {
+            _name(each): _Named(place, each.concurrency or settings.concurrency_per_client, self._own_rate(each))
+            for place, each in enumerate(settings.clients)
+        }
         self._scopes = [(each.scope, self._rate(each.requests_per_minute, each.burst)) for each in settings.scopes]
         self._tools = {name: self._rate(each.requests_per_minute, each.burst) for name, each in settings.tools.items()}
         self._requests = _Counter(settings.max_clients, redis)
@@ -124,22 +124,23 @@ class Admission:
     def _rate(self, per_minute: int, burst: int | None) -> Rate:
         return Rate(per_minute, burst or min(self._settings.burst, per_minute))
 
+    def _own_rate(self, client: ClientLimitSettings) -> Rate | None:
+        return self._rate(client.requests_per_minute, client.burst) if client.requests_per_minute else None
+
     def allowance(self, principal: Principal) -> Allowance:
         """What a caller may use: by the first of `limits.clients` that names it, of `limits.scopes`, the default."""
-        named = self._find(principal) if self._clients else None
-        client = _named(named) if named else principal.client
-        concurrency = (named and named.concurrency) or self._settings.concurrency_per_client
-        if named and named.requests_per_minute:
-            return Allowance(client, client, self._rate(named.requests_per_minute, named.burst), concurrency)
+        client, concurrency = principal.client, self._settings.concurrency_per_client
+        if self._clients:
+            names = ((principal.issuer, principal.client_id, ""), (principal.issuer, "", principal.subject))
+            found = [(self._clients[name], name) for name in names if name in self._clients]
+            if found:
+                (_, concurrency, rate), client = min(found)
+                if rate is not None:
+                    return Allowance(client, client, rate, concurrency)
         for scope, rate in self._scopes:
             if scope in principal.scopes:
                 return Allowance(client, (*client, scope), rate, concurrency)
         return Allowance(client, client, self._default, concurrency)
-
-    def _find(self, principal: Principal) -> ClientLimitSettings | None:
-        names = ((principal.issuer, principal.client_id, ""), (principal.issuer, "", principal.subject))
-        found = [self._clients[name] for name in names if name in self._clients]
-        return min(found, key=lambda item: item[0])[1] if found else None
 
     async def admit(self, principal: Principal) -> None:
         """Count one request of a client.
@@ -152,30 +153,62 @@ class Admission:
         if wait > 0:
             raise RateLimited(wait, detail="limits.requests_per_minute")
 
-    @asynccontextmanager
-    async def running(self, call: Call, tool: str) -> AsyncIterator[None]:
+    def running(self, call: Call, tool: str) -> AbstractAsyncContextManager[None]:
         """Count one call of a tool, and let it be one of those that run while the block does.
 
-        Raises:
-            RateLimited: the client's budget for this tool is used up, or too many of its calls run.
+        Entering raises RateLimited: the client's budget for this tool is used up, or too many of its calls run.
         """
-        allowance = self.allowance(call.principal)
+        return _Running(self, call, tool)
+
+    async def begin(self, call: Call, tool: str) -> tuple[str, ...]:
+        """What `running` does first; who is counted, and must be told to `end`.
+
+        Raises:
+            RateLimited: see `running`.
+        """
+        client, _, _, most = self.allowance(call.principal)
         rate = self._tools.get(tool)
         if rate is not None:
-            wait = await self._calls.take((tool, *allowance.client), rate)
+            wait = await self._calls.take((tool, *client), rate)
             if wait > 0:
-                message = f"Too many calls of {tool}; wait {max(1, round(wait))} s before you call it again."
+                message = f"Too many calls of {tool}; wait {whole_seconds(wait)} s before you call it again."
                 raise RateLimited(wait, "tool", message, detail=f"limits.tools.{tool}")
-        client, most = allowance.client, allowance.concurrency
-        patience = min(self._settings.concurrency_wait, call.remaining())
-        if not (self._slots.take(client, most) or await self._slots.wait(client, patience, QUEUE * most)):
-            message = f"You have {self._slots.held(client)} calls running, and no more at once; let one end first."
-            raise RateLimited(_RETRY, "concurrency", message, detail="limits.concurrency_per_client")
-        try:
-            yield
-        finally:
-            self._slots.release(client)
+        if not self._slots.take(client, most):
+            patience = min(self._settings.concurrency_wait, call.remaining())
+            if not await self._slots.wait(client, patience, QUEUE * most):
+                message = f"You have {self._slots.held(client)} calls running, and no more at once; let one end first."
+                raise RateLimited(_RETRY, "concurrency", message, detail="limits.concurrency_per_client")
+        return client
+
+    def end(self, client: tuple[str, ...]) -> None:
+        """One call of a client has ended."""
+        self._slots.release(client)
 
 
-def _named(client: ClientLimitSettings) -> tuple[str, str, str]:
+class _Named(NamedTuple):
+    """The limits of a named client, and their place in the list."""
+
+    place: int
+    concurrency: int
+    rate: Rate | None
+
+
+class _Running:
+    """`async with`: a class and no generator, since this is part of every call."""
+
+    __slots__ = ("_admission", "_call", "_client", "_tool")
+
+    def __init__(self, admission: Admission, call: Call, tool: str) -> None:
+        self._admission = admission
+        self._call = call
+        self._tool = tool
+
+    async def __aenter__(self) -> None:
+        self._client = await self._admission.begin(self._call, self._tool)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._admission.end(self._client)
+
+
+def _name(client: ClientLimitSettings) -> tuple[str, str, str]:
     return (client.issuer, client.client_id or "", client.subject or "")
