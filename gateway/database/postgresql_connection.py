@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import asyncpg
@@ -154,7 +155,7 @@ class PostgresqlConnection:
         prepared = Prepared(
             statement.text,
             raw,
-            tuple(map(types.column_of, attributes)),
+            _one_of_each(tuple(map(types.column_of, attributes))),
             tuple((index, convert) for index, convert in found if convert is not None),
             binding.binders_of(statement, raw.get_parameters()),
         )
@@ -265,3 +266,9 @@ def _affected(status: str) -> int | None:
     verb, _, rest = status.partition(" ")
     number = rest.rpartition(" ")[2]
     return int(number) if verb.lower() in _CHANGING and number.isdigit() else None
+
+
+@lru_cache(maxsize=4096)
+def _one_of_each(columns: tuple[Column, ...]) -> tuple[Column, ...]:
+    """The same columns as every other connection has, so that comparing them with those takes no time."""
+    return columns

@@ -26,6 +26,8 @@ from gateway.context import Call
 _tracer: Final = trace.get_tracer("gateway", __version__)
 _propagator: Final = TraceContextTextMapPropagator()
 _FLUSH_MS: Final = 5000
+_recording: Final[list[TracerProvider]] = []
+"""Who records spans; while nobody does, none is made but to carry a caller's trace into the log."""
 _SILENCE: Final = nullcontext(trace.INVALID_SPAN)
 
 # OpenTelemetry's names for the engines (semantic conventions for databases, `db.system.name`).
@@ -44,6 +46,12 @@ def _exporter() -> SpanExporter:
     return GrpcExporter()
 
 
+def record_with(provider: TracerProvider) -> None:
+    """Record every span from now on; OpenTelemetry takes one provider for each process."""
+    trace.set_tracer_provider(provider)
+    _recording.append(provider)
+
+
 @contextmanager
 def open_tracing(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
     """Export spans while the block runs, if the environment names a collector; flush at its end."""
@@ -54,10 +62,11 @@ def open_tracing(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
     resource = Resource.create({"service.name": "mcp-database-gateway", "service.version": __version__})
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(_exporter()))
-    trace.set_tracer_provider(provider)
+    record_with(provider)
     try:
         yield
     finally:
+        _recording.remove(provider)
         provider.force_flush(_FLUSH_MS)
         provider.shutdown()
 
@@ -70,17 +79,11 @@ def remote_parent(carrier: Mapping[str, Any]) -> Context | None:
     return _propagator.extract(known)
 
 
-def _is_silent() -> bool:
-    """Whether nobody records: no provider, and no caller's trace to carry on into the log."""
-    has_provider = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
-    return not (has_provider or trace.get_current_span().get_span_context().is_valid)
-
-
 def request_span(
     method: str, path: str, correlation_id: str, headers: Mapping[str, str]
 ) -> AbstractContextManager[Span]:
     """The HTTP server span; its parent is the caller's `traceparent` header."""
-    if "traceparent" not in headers and _is_silent():
+    if not _recording and "traceparent" not in headers:
         return _SILENCE
     attributes = {"http.request.method": method, "url.path": path, "correlation.id": correlation_id}
     parent = remote_parent({key: headers[key] for key in ("traceparent", "tracestate") if key in headers})
@@ -91,7 +94,7 @@ def request_span(
 
 def tool_span(call: Call, tool: str, protocol_version: str, meta: Mapping[str, Any]) -> AbstractContextManager[Span]:
     """The span `tools/call {tool}`: parent from `_meta.traceparent`, linked to the HTTP span then."""
-    if "traceparent" not in meta and _is_silent():
+    if not _recording and "traceparent" not in meta:
         return _SILENCE
     parent = remote_parent(meta)
     links = [trace.Link(trace.get_current_span().get_span_context())] if parent is not None else None
@@ -115,7 +118,7 @@ def tool_span(call: Call, tool: str, protocol_version: str, meta: Mapping[str, A
 
 def database_span(call: Call, source: str, dialect: str, tool: str, text: str) -> AbstractContextManager[Span]:
     """The client span around one statement; the text is the author's, with placeholders and no values."""
-    if _is_silent():
+    if not _recording:
         return _SILENCE
     attributes = {
         "db.system.name": _SYSTEMS.get(dialect, "other_sql"),
