@@ -169,6 +169,9 @@ async def test_a_changed_table_changes_the_output_schema(world: World, own_postg
         rows = tools["everything"]["outputSchema"]["properties"]["rows"]
         return set(rows["items"]["properties"])
 
+    async with asyncio.timeout(10):
+        while "everything" not in world.gateway.snapshot.sources["pg"].shapes:  # noqa: ASYNC110 - learned in the background
+            await asyncio.sleep(0.01)
     assert await columns() == {"id"}
     admin = await own_postgresql.admin()
     # Preparing the statement must not have left a lock on the table.
