@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.config.limits import ClientLimitSettings
+from gateway.config.limits import LONGEST_WAIT, ClientLimitSettings
 from gateway.config.models import GatewaySettings
 from gateway.config.problems import Finding
 from gateway.config.validation import suggestion
@@ -25,6 +25,14 @@ def limits(settings: GatewaySettings) -> Iterator[Finding]:
     if settings.limits.backend == "redis" and settings.redis is None:
         message = "redis needs the section redis, which says where it is"
         yield Finding(("limits", "backend"), message, (("redis",),))
+    elif settings.limits.backend == "redis" and settings.redis is not None:
+        # Both waits end before an answer would begin to stream, so that a refusal still has its status.
+        most = LONGEST_WAIT - settings.redis.timeout
+        if settings.limits.concurrency_wait > most:
+            message = (
+                f"expected at most {LONGEST_WAIT:g}s together with redis.timeout, which is {settings.redis.timeout:g}s"
+            )
+            yield Finding(("limits", "concurrency_wait"), message, (("redis", "timeout"),))
 
 
 def _clients(settings: GatewaySettings) -> Iterator[Finding]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 
 from gateway.config.base import Name, Settings, Text
 from gateway.config.units import Duration
+
+LONGEST_WAIT: Final = 4.0
+"""Seconds within which it is decided whether a call may run: less than an answer is silent before it streams."""
 
 PerMinute = Annotated[int, Field(ge=1, le=1_000_000)]
 Burst = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -69,7 +72,7 @@ class LimitSettings(Settings):
     """Rates of single tools, by name; each client has one for each of them, beside its own."""
     concurrency_per_client: Annotated[int, Field(ge=1)] = 4
     """Tool calls of one client that run at once; further ones wait in line, four times as many."""
-    concurrency_wait: Annotated[Duration, Field(le=4.0)] = 3.0
+    concurrency_wait: Annotated[Duration, Field(le=LONGEST_WAIT)] = 3.0
     """How long they wait before they are refused; at most 4s."""
     failed_logins_per_minute: PerMinute = 20
     """Requests a minute from one address (IPv6: /64) that may fail authentication; one without a token is a quarter."""

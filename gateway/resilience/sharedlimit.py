@@ -78,5 +78,6 @@ class SharedLimiter:
 
     def _name(self, key: tuple[str, ...]) -> str:
         """A key that tells nobody who the client is, not even by guessing."""
-        joined = b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in key)
+        parts = [part.encode("utf-8", "surrogatepass") for part in key]
+        joined = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
         return self._prefix + hashlib.blake2b(joined, digest_size=16, key=self._key).hexdigest()

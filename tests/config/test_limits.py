@@ -56,6 +56,11 @@ MISTAKES = {
         "limits: {concurrency_wait: 5s}",
         "1: limits.concurrency_wait: expected at most",
     ),
+    "a wait that Redis may add to": (
+        "limits: {backend: redis, concurrency_wait: 3s}\n"
+        "redis: {url: 'redis://127.0.0.1', key: '${env:KEY:-an-example-key-of-32-characters-or-more}', timeout: 1500ms}",
+        "1: limits.concurrency_wait: expected at most 4s together with redis.timeout, which is 1.5s",
+    ),
     "a share of more than all": (
         SHOP.replace("}", ", pool: {max: 3, max_per_client: 4}}"),
         "2: sources.shop.pool.max_per_client: expected at most pool.max, which is 3, got 4",

@@ -93,7 +93,7 @@ async def test_what_is_stored_names_nobody_and_goes_away(own_redis: RedisServer)
     async with open_redis(own_redis.settings(prefix="ours:")) as opened:
         limiter = SharedLimiter(opened, RateLimiter(10))
         rate = Rate(600, 5)
-        for key in (("https://idp/", "agent", ""), ("https://idp/", "agen", "t"), ("https://idp/age", "nt", "")):
+        for key in (("https://idp/", "agent", ""), ("https://idp/", "agen", "t"), ("https://idp/age", "nt", "\ud800")):
             assert await limiter.admit(key, rate) == 0.0
         stored = await _everything(opened)
         assert len({key for key, _, _ in stored}) == 3
