@@ -58,7 +58,7 @@ MISTAKES = {
     ),
     "a wait that Redis may add to": (
         "limits: {backend: redis, concurrency_wait: 3s}\n"
-        "redis: {url: 'redis://127.0.0.1', key: '${env:KEY:-an-example-key-of-32-characters-or-more}', timeout: 1500ms}",
+        "redis: {url: 'redis://127.0.0.1', key: '${env:KEY:-example-of-a-key-with-32-characters}', timeout: 1500ms}",
         "1: limits.concurrency_wait: expected at most 4s together with redis.timeout, which is 1.5s",
     ),
     "a share of more than all": (
