@@ -169,7 +169,7 @@ class Admission:
         client, _, _, most = self.allowance(call.principal)
         rate = self._tools.get(tool)
         if rate is not None:
-            wait = await self._calls.take((tool, *client), rate)
+            wait = await self._calls.take(("tool", tool, *client), rate)
             if wait > 0:
                 message = f"Too many calls of {tool}; wait {whole_seconds(wait)} s before you call it again."
                 raise RateLimited(wait, "tool", message, detail=f"limits.tools.{tool}")
