@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gateway.config.issuers import misfits, resolve
 from gateway.config.limits import LONGEST_WAIT, ClientLimitSettings
 from gateway.config.models import GatewaySettings
 from gateway.config.problems import Finding
@@ -36,13 +37,14 @@ def limits(settings: GatewaySettings) -> Iterator[Finding]:
 
 
 def _clients(settings: GatewaySettings) -> Iterator[Finding]:
-    issuers = tuple(each.issuer for each in settings.auth.issuers)
+    is_clear = not any(tuple(misfits((), each)) for each in settings.auth.issuers)
+    issuers = tuple(resolve(each).issuer for each in settings.auth.issuers) if is_clear else ()
     seen: dict[tuple[str, str | None, str | None], int] = {}
     for index, each in enumerate(settings.limits.clients):
         path = ("limits", "clients", index)
         if trouble := _trouble(each):
             yield Finding(path, trouble)
-        if settings.auth.mode == "jwt" and each.issuer not in issuers:
+        if issuers and each.issuer not in issuers:
             message = "there is no such issuer in auth.issuers" + suggestion(each.issuer, issuers)
             yield Finding((*path, "issuer"), message, (("auth", "issuers"),))
         first = seen.setdefault((each.issuer, each.client_id, each.subject), index)

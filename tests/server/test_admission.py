@@ -186,9 +186,13 @@ async def test_a_named_client_may_have_more_at_once(tmp_path: Path) -> None:
 async def test_a_write_that_goes_on_without_its_client_still_counts(tmp_path: Path) -> None:
     limits = "{burst: 100, concurrency_per_client: 1, concurrency_wait: 0s}"
     async with open_world(tmp_path, limited(limits)) as world:
-        params = {"name": "rename_slowly", "arguments": {"id": 1, "name": "Renamed", "n": 12_000_000}}
-        left = asyncio.create_task(world.legacy("tools/call", params, client="clerk"))
         source = world.gateway.snapshot.sources["shop_rw"]
+        async with asyncio.timeout(10):
+            # The gateway itself uses a connection while it prepares.
+            while "rename_slowly" not in source.shapes or source.stats.active:  # noqa: ASYNC110 - counted by the pool
+                await asyncio.sleep(0.005)
+        params = {"name": "rename_slowly", "arguments": {"id": 1, "name": "Renamed", "n": 6_000_000}}
+        left = asyncio.create_task(world.legacy("tools/call", params, client="clerk"))
         async with asyncio.timeout(10):
             while source.stats.active == 0:  # noqa: ASYNC110 - counted by the pool
                 await asyncio.sleep(0.001)
