@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.accounts import credentials
+from gateway.config.budgets import limits
 from gateway.config.introspection import IntrospectionSettings
 from gateway.config.issuers import TrustedIssuer, misfits, resolve
 from gateway.config.models import GatewaySettings
@@ -47,6 +48,7 @@ def find_contradictions(settings: GatewaySettings, names: frozenset[str] | None)
     yield from _auth(settings)
     if settings.redis is not None:
         yield from _redis(settings.redis)
+    yield from limits(settings)
     for name, source in settings.sources.items():
         yield from _source(("sources", name), source)
     for name, tool in settings.tools.items():
@@ -148,6 +150,9 @@ def _source(path: KeyPath, source: SourceSettings) -> Iterator[Finding]:
     if pool.min > pool.max:
         message = f"expected at most pool.max, which is {pool.max}, got {pool.min}"
         yield Finding((*path, "pool", "min"), message, ((*path, "pool", "max"),))
+    if pool.max_per_client is not None and pool.max_per_client > pool.max:
+        message = f"expected at most pool.max, which is {pool.max}, got {pool.max_per_client}"
+        yield Finding((*path, "pool", "max_per_client"), message, ((*path, "pool", "max"),))
     if source.session and isinstance(source, SqliteSettings):
         message = "SQLite has no session settings and no row-level security; use :parameters, or another engine"
         yield Finding((*path, "session"), message)

@@ -40,7 +40,7 @@ class GatewaySettings(Settings):
     """The operators' listener."""
     auth: AuthSettings = AuthSettings()
     """Authentication."""
-    limits: LimitSettings = LimitSettings()
+    limits: LimitSettings = Field(default_factory=LimitSettings)
     """Rate limits."""
     redis: RedisSettings | None = None
     """What replicas share; each keeps its own state when absent."""

@@ -17,6 +17,7 @@ from gateway.auth.metadata import resource_metadata
 from gateway.config.loader import Configuration
 from gateway.config.server import AdminSettings, ServerSettings
 from gateway.errors import GatewayError
+from gateway.server.admission import Admission
 from gateway.server.audiences import PATH
 from gateway.server.endpoint import endpoints
 from gateway.server.health import Health
@@ -48,11 +49,13 @@ class Gateway:
         url: the MCP endpoint as reached from this machine.
         admin_url: the operators' listener.
         snapshot: what it serves.
+        admission: what it counts of its clients.
     """
 
     url: str
     admin_url: str
     snapshot: Snapshot
+    admission: Admission
 
     async def until_ready(self, limit: float = 10.0) -> None:
         """Wait until calls can be served.
@@ -94,10 +97,13 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         await stack.enter_async_context(_listen(_admin_app(health), admin_socket, 1.0))
         main_socket = _bind(settings, "server")
         local_url = _url(settings.host, main_socket)
-        app = _app(snapshot, health, background, (settings.public_url or local_url).rstrip("/"))
+        shared = snapshot.redis if configuration.settings.limits.backend == "redis" else None
+        admission = Admission(configuration.settings.limits, shared)
+        app = _app(snapshot, health, background, admission, (settings.public_url or local_url).rstrip("/"))
         await stack.enter_async_context(_listen(app, main_socket, settings.shutdown_grace))
         stack.callback(_begin_to_stop, health, background, settings.shutdown_grace)
-        gateway = Gateway(local_url + PATH, _url(configuration.settings.admin.host, admin_socket), snapshot)
+        admin_url = _url(configuration.settings.admin.host, admin_socket)
+        gateway = Gateway(local_url + PATH, admin_url, snapshot, admission)
         _log.info("serving", extra={"url": gateway.url, "admin_url": gateway.admin_url, "tools": len(snapshot.catalog)})
         yield gateway
 
@@ -108,14 +114,16 @@ def _begin_to_stop(health: Health, background: Background, grace: float) -> None
     _log.info("stopping", extra={"grace_s": grace})
 
 
-def _app(snapshot: Snapshot, health: Health, background: Background, base_url: str) -> web.Application:
+def _app(
+    snapshot: Snapshot, health: Health, background: Background, admission: Admission, base_url: str
+) -> web.Application:
     """The agents' listener: the endpoint, its OAuth metadata, and health."""
-    reception = Reception(snapshot)
+    reception = Reception(snapshot, admission)
     app = web.Application()
     for endpoint in endpoints(snapshot.settings, base_url):
         scopes = endpoint.catalog(snapshot).entry_scopes
         refusals = Refusals(base_url + _METADATA + endpoint.path, scopes)
-        desk = Desk(endpoint, Transport(endpoint, background, refusals), refusals)
+        desk = Desk(endpoint, Transport(endpoint, background, refusals, admission), refusals)
         app.router.add_route("*", endpoint.path, partial(reception.receive, desk))
         document = _document(resource_metadata(endpoint.resource, snapshot.settings.auth, scopes, endpoint.title))
         app.router.add_get(_METADATA + endpoint.path, document)
