@@ -5,27 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
-from gateway.auth.metadata import resource_metadata
 from gateway.config.loader import Configuration
 from gateway.config.server import AdminSettings, ServerSettings
 from gateway.errors import GatewayError
 from gateway.server.admission import Admission
 from gateway.server.audiences import PATH
-from gateway.server.endpoint import endpoints
 from gateway.server.health import Health
-from gateway.server.mcp import Background
-from gateway.server.reception import Desk, Reception
-from gateway.server.refusals import Refusals
+from gateway.server.live import Live
 from gateway.server.snapshot import Snapshot, open_snapshot
-from gateway.server.transport import Transport
 from gateway.telemetry import tracing
 
 _log: Final = logging.getLogger("gateway.server")
@@ -34,7 +28,6 @@ _POLL: Final = 0.01
 # A token may be 16 KiB; what is larger is refused before anything looks at it.
 _MAX_HEADER: Final = 24 * 1024
 _MAX_LINE: Final = 8 * 1024
-_METADATA: Final = "/.well-known/oauth-protected-resource"
 
 
 class StartError(GatewayError):
@@ -48,14 +41,22 @@ class Gateway:
     Attributes:
         url: the MCP endpoint as reached from this machine.
         admin_url: the operators' listener.
-        snapshot: what it serves.
-        admission: what it counts of its clients.
+        live: the configuration in force.
     """
 
     url: str
     admin_url: str
-    snapshot: Snapshot
-    admission: Admission
+    live: Live
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What it serves now."""
+        return self.live.current.snapshot
+
+    @property
+    def admission(self) -> Admission:
+        """What it counts of its clients."""
+        return self.snapshot.admission
 
     async def until_ready(self, limit: float = 10.0) -> None:
         """Wait until calls can be served.
@@ -71,16 +72,25 @@ class Gateway:
                 while not self.snapshot.is_ready:  # noqa: ASYNC110 - the sum of many parts, without an event of its own
                     await asyncio.sleep(_POLL)
         except TimeoutError:
-            sources = {name: source.trouble for name, source in self.snapshot.sources.items() if not source.is_up}
-            raise StartError(f"Not ready within {limit:g} s: {self.snapshot.verifier.status()}, {sources}") from None
+            raise StartError(f"Not ready within {limit:g} s: {self.snapshot.troubles}") from None
+
+
+def _nobody_listens() -> None:
+    """Nobody is told of other tools."""
 
 
 @asynccontextmanager
-async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
-    """Serve a configuration until the block ends.
+async def open_gateway(
+    configuration: Configuration, *, tools_changed: Callable[[], None] = _nobody_listens
+) -> AsyncIterator[Gateway]:
+    """Serve a configuration until the block ends, or another one in its place.
 
     On leaving: unready, stop accepting, finish what runs within
     `server.shutdown_grace`, cancel the rest, close pools, flush traces.
+
+    Args:
+        configuration: the first one.
+        tools_changed: called when a reload gave callers other tools.
 
     Raises:
         ConfigError: a tool cannot be built.
@@ -89,56 +99,38 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     settings = configuration.settings.server
     async with AsyncExitStack() as stack:
         stack.enter_context(tracing.open_tracing())
-        snapshot = await stack.enter_async_context(open_snapshot(configuration))
-        background = Background()
-        stack.push_async_callback(background.drain)
-        health = Health(lambda: snapshot)
-        admin_socket = _bind(configuration.settings.admin, "admin")
-        await stack.enter_async_context(_listen(_admin_app(health), admin_socket, 1.0))
-        main_socket = _bind(settings, "server")
+        snapshot = await open_snapshot(configuration)
+        lasting = await stack.enter_async_context(AsyncExitStack())
+        lasting.push_async_callback(snapshot.close)
+        main_socket = stack.enter_context(_bind(settings, "server"))
         local_url = _url(settings.host, main_socket)
-        shared = snapshot.redis if configuration.settings.limits.backend == "redis" else None
-        admission = Admission(configuration.settings.limits, shared)
-        app = _app(snapshot, health, background, admission, (settings.public_url or local_url).rstrip("/"))
-        await stack.enter_async_context(_listen(app, main_socket, settings.shutdown_grace))
-        stack.callback(_begin_to_stop, health, background, settings.shutdown_grace)
-        admin_url = _url(configuration.settings.admin.host, admin_socket)
-        gateway = Gateway(local_url + PATH, admin_url, snapshot, admission)
+        live = Live(snapshot, local_url, tools_changed)
+        lasting.pop_all()
+        stack.push_async_callback(live.close)
+        health = Health(lambda: live.current.snapshot)
+        admin_socket = stack.enter_context(_bind(configuration.settings.admin, "admin"))
+        await stack.enter_async_context(_listen(_admin_app(health), admin_socket, 1.0))
+        await stack.enter_async_context(_listen(_app(live, health), main_socket, settings.shutdown_grace))
+        stack.callback(_begin_to_stop, health, live, settings.shutdown_grace)
+        gateway = Gateway(local_url + PATH, _url(configuration.settings.admin.host, admin_socket), live)
         _log.info("serving", extra={"url": gateway.url, "admin_url": gateway.admin_url, "tools": len(snapshot.catalog)})
         yield gateway
 
 
-def _begin_to_stop(health: Health, background: Background, grace: float) -> None:
+def _begin_to_stop(health: Health, live: Live, grace: float) -> None:
     health.is_stopping = True
-    background.deadline = asyncio.get_running_loop().time() + grace
+    live.current.background.deadline = asyncio.get_running_loop().time() + grace
     _log.info("stopping", extra={"grace_s": grace})
 
 
-def _app(
-    snapshot: Snapshot, health: Health, background: Background, admission: Admission, base_url: str
-) -> web.Application:
-    """The agents' listener: the endpoint, its OAuth metadata, and health."""
-    reception = Reception(snapshot, admission)
+def _app(live: Live, health: Health) -> web.Application:
+    """The agents' listener: health, and everything else by the configuration in force."""
     app = web.Application()
-    for endpoint in endpoints(snapshot.settings, base_url):
-        scopes = endpoint.catalog(snapshot).entry_scopes
-        refusals = Refusals(base_url + _METADATA + endpoint.path, scopes)
-        desk = Desk(endpoint, Transport(endpoint, background, refusals, admission), refusals)
-        app.router.add_route("*", endpoint.path, partial(reception.receive, desk))
-        document = _document(resource_metadata(endpoint.resource, snapshot.settings.auth, scopes, endpoint.title))
-        app.router.add_get(_METADATA + endpoint.path, document)
-        if not endpoint.toolset:
-            app.router.add_get(_METADATA, document)
     app.router.add_get("/healthz/live", health.live)
     app.router.add_get("/healthz/ready", health.ready)
+    app.router.add_route("*", PATH, live.answer)
+    app.router.add_route("*", "/{path:.*}", live.answer)
     return app
-
-
-def _document(content: Mapping[str, Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def answer(_: web.Request) -> web.Response:
-        return web.json_response(content, headers={"Cache-Control": "public, max-age=300"})
-
-    return answer
 
 
 def _admin_app(health: Health) -> web.Application:
@@ -150,9 +142,10 @@ def _admin_app(health: Health) -> web.Application:
 
 def _bind(settings: ServerSettings | AdminSettings, section: str) -> socket.socket:
     """Take the address before anything is announced, so that port 0 is known and a taken port is said at once."""
+    is_shared = isinstance(settings, ServerSettings) and settings.reuse_port
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+        return socket.create_server((settings.host, settings.port), family=family, backlog=1024, reuse_port=is_shared)
     except OSError as error:
         raise StartError(
             f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}. "

@@ -9,7 +9,6 @@ from aiohttp import web
 
 from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Unauthenticated
 from gateway.server import door
-from gateway.server.admission import Admission
 from gateway.server.endpoint import Endpoint
 from gateway.server.record import Record
 from gateway.server.refusals import Refusals
@@ -30,12 +29,12 @@ class Desk:
 class Reception:
     """Receives every request of the agents' listener and sees it through, from door to log line."""
 
-    def __init__(self, snapshot: Snapshot, admission: Admission) -> None:
+    def __init__(self, snapshot: Snapshot) -> None:
         settings = snapshot.settings
         self._snapshot = snapshot
         self._origins = door.Origins(settings.server)
         self._proxies = door.Proxies(settings.server.trusted_proxies)
-        self._admission = admission
+        self._admission = snapshot.admission
 
     async def receive(self, desk: Desk, request: web.Request) -> web.StreamResponse:
         """One POST of an endpoint: admitted, served, answered, logged."""

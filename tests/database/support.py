@@ -12,6 +12,7 @@ from typing import Any
 from gateway.config.sources import AnySource
 from gateway.context import Call, Principal
 from gateway.database.engine import Engine, Statement, Table
+from gateway.database.pools import Pools
 from gateway.database.sources import Source, build_engine
 
 ROUNDS = int(os.environ.get("GATEWAY_TEST_ROUNDS", "50"))
@@ -50,12 +51,15 @@ async def started(
     settings: AnySource, statements: Sequence[Statement] = (), name: str = "test"
 ) -> AsyncIterator[Source]:
     """A source that was started, and is closed at the end; not necessarily up."""
-    source = Source(name, settings, build_engine(settings, name), statements)
+    pools = Pools(name, settings, build_engine(settings, name), build_engine)
+    source = Source(name, settings, pools, statements)
     source.start()
+    pools.start()
     try:
         yield source
     finally:
-        await source.close()
+        await source.stop()
+        await pools.close()
 
 
 @asynccontextmanager

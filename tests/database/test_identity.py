@@ -70,7 +70,7 @@ async def left(source: Source, read: str) -> list[Any]:
     """What the next caller finds who is told nothing."""
     item = statement(source.engine, read, name="read", pause="number")
     call = caller({})
-    async with source._lend(call, {}) as session:
+    async with source._lend(call, {}, None, source.pools.own, source.engine) as session:
         return list((await session.run(item, [0], 10, call)).rows[0][:2])
 
 
