@@ -15,7 +15,7 @@ from yarl import URL
 
 from gateway.auth.jwt import SigningKey, UnusableKeyError, load_key
 from gateway.config.auth import IssuerSettings
-from gateway.net.http import FetchError, get_json, is_loopback
+from gateway.net.http import FetchError, get_json, leads_to_loopback
 
 _log = logging.getLogger(__name__)
 
@@ -233,7 +233,7 @@ class IssuerKeys:
         location = document.get("jwks_uri")
         if not isinstance(location, str):
             raise FetchError("the discovery document has no jwks_uri")
-        if is_loopback(location) and not is_loopback(self._settings.issuer):
+        if leads_to_loopback(location) and not leads_to_loopback(self._settings.issuer):
             raise FetchError("the discovery document points to this machine")
         return location
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.accounts import credentials
+from gateway.config.addresses import is_loopback
 from gateway.config.auth import IssuerSettings
 from gateway.config.models import GatewaySettings
 from gateway.config.problems import Finding, KeyPath
@@ -17,20 +18,7 @@ from gateway.config.tools import ToolSettings
 from gateway.config.validation import suggestion
 
 _HOST: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+)(?::[0-9]{1,5})?", re.ASCII)
-
-
 _ALL_ADDRESSES: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, by name or address, is this machine itself (RFC 6761 section 6.3)."""
-    name = host.strip("[]").rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def find_contradictions(settings: GatewaySettings, names: frozenset[str] | None) -> Iterator[Finding]:

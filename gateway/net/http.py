@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -11,6 +10,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from gateway.config.addresses import is_loopback
 from gateway.errors import GatewayError
 
 _AGENT: Final = "mcp-database-gateway"
@@ -20,11 +20,10 @@ class FetchError(GatewayError):
     """A document could not be had; the message is for the operator."""
 
 
-def is_loopback(url: str) -> bool:
+def leads_to_loopback(url: str) -> bool:
     """Whether a URL's host is this machine: `localhost`, 127.0.0.0/8 or ::1."""
     try:
-        host = URL(url).host
-        return host == "localhost" or (host is not None and ipaddress.ip_address(host).is_loopback)
+        return is_loopback(URL(url).host or "")
     except ValueError:
         return False
 
@@ -37,7 +36,7 @@ def is_secure(url: str) -> bool:
         return False
     if not parsed.host or parsed.user is not None:
         return False
-    return parsed.scheme == "https" or (parsed.scheme == "http" and is_loopback(url))
+    return parsed.scheme == "https" or (parsed.scheme == "http" and leads_to_loopback(url))
 
 
 @asynccontextmanager
