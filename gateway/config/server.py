@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.config.base import Port, Settings, Text, Timeout
+from gateway.config.base import Port, ResultSize, Settings, Text, Timeout
 from gateway.config.units import Duration, Size
 
 
@@ -27,6 +27,8 @@ class ServerSettings(Settings):
     """Networks (CIDR) whose X-Forwarded-For is believed for the client's address."""
     max_request_bytes: Annotated[Size, Field(ge=1024, le=1 << 30)] = 1 << 20
     """Largest request body."""
+    max_result_bytes: ResultSize = 1 << 20
+    """Most bytes of a result's rows as JSON; rows beyond it are left out, and the result says so."""
     call_timeout: Timeout = 60.0
     """Deadline of one whole call: waiting, connecting and running."""
     shutdown_grace: Duration = 35.0

@@ -37,6 +37,7 @@ class Tool:
         scopes: what a caller needs, all of them.
         statement: its SQL with the engine's placeholders.
         max_rows: most rows in a result.
+        max_result_bytes: most bytes of its structured content.
         numbers: how large integers and decimals go out.
         parameters: what it takes.
         is_idempotent: whether running it twice is the same as running it once.
@@ -49,6 +50,7 @@ class Tool:
     scopes: frozenset[str]
     statement: Statement
     max_rows: int
+    max_result_bytes: int
     numbers: Numbers
     parameters: Parameters
     is_idempotent: bool
@@ -188,6 +190,7 @@ def _make(
         scopes=frozenset(settings.scopes or whole.auth.default_scopes),
         statement=render(name, scanned, engine, parameters.types, writes=settings.writes),
         max_rows=settings.max_rows,
+        max_result_bytes=settings.max_result_bytes or whole.server.max_result_bytes,
         numbers=settings.numbers or whole.server.numbers,
         parameters=parameters,
         is_idempotent=settings.idempotent or not settings.writes,

@@ -136,7 +136,7 @@ def _tool(name: str, scopes: set[str]) -> Tool:
     parameters, _ = compile_parameters(None, None)
     assert parameters is not None
     statement = Statement(name, "select 1", (), ())
-    return Tool(name, None, "", "s", frozenset(scopes), statement, 1, "exact", parameters, is_idempotent=True)
+    return Tool(name, None, "", "s", frozenset(scopes), statement, 1, 1024, "exact", parameters, is_idempotent=True)
 
 
 class TestMistakes:
