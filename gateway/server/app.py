@@ -14,28 +14,25 @@ from aiohttp import web
 
 from gateway.auth.metadata import resource_metadata
 from gateway.config.loader import Configuration
-from gateway.config.server import AdminSettings, ServerSettings
-from gateway.errors import GatewayError
+from gateway.config.server import ServerSettings
+from gateway.server.cors import Cors
+from gateway.server.crowd import Crowd, connections_that_fit
+from gateway.server.headers import Headers
 from gateway.server.health import Health
+from gateway.server.listener import StartError, bind, listen, running
 from gateway.server.mcp import Background
 from gateway.server.reception import Reception
 from gateway.server.refusals import Refusals
 from gateway.server.snapshot import Snapshot, open_snapshot
+from gateway.server.tls import CertificateError, Certificates
 from gateway.server.transport import Transport
 from gateway.telemetry import tracing
 
 _log: Final = logging.getLogger("gateway.server")
 PATH: Final = "/mcp"
-_KEEP_ALIVE: Final = 75.0
 _POLL: Final = 0.01
-# A token may be 16 KiB; what is larger is refused before anything looks at it.
-_MAX_HEADER: Final = 24 * 1024
-_MAX_LINE: Final = 8 * 1024
+_ADMIN_CONNECTIONS: Final = 256
 _METADATA: Final = "/.well-known/oauth-protected-resource"
-
-
-class StartError(GatewayError):
-    """The gateway cannot start here; the message says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +85,19 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         background = Background()
         stack.push_async_callback(background.drain)
         health = Health(lambda: snapshot)
-        admin_socket = _bind(configuration.settings.admin, "admin")
-        await stack.enter_async_context(_listen(_admin_app(health), admin_socket, 1.0))
-        main_socket = _bind(settings, "server")
-        local_url = _url(settings.host, main_socket)
-        app = _app(snapshot, health, background, (settings.public_url or local_url).rstrip("/"))
-        await stack.enter_async_context(_listen(app, main_socket, settings.shutdown_grace))
+        admin = configuration.settings.admin
+        admin_socket = bind(admin.host, admin.port, "admin")
+        crowd = Crowd(_ADMIN_CONNECTIONS, settings.header_timeout)
+        await stack.enter_async_context(
+            listen(_admin_app(health), admin_socket, crowd, handshake_timeout=settings.header_timeout, grace=1.0)
+        )
+        main_socket = bind(settings.host, settings.port, "server")
+        local_url = _url(settings.host, main_socket, is_secure=settings.tls is not None)
+        base_url = (settings.public_url or local_url).rstrip("/")
+        app = _app(snapshot, health, background, base_url)
+        await stack.enter_async_context(_listening(app, main_socket, settings))
         stack.callback(_begin_to_stop, health, background, settings.shutdown_grace)
-        gateway = Gateway(local_url + PATH, _url(configuration.settings.admin.host, admin_socket), snapshot)
+        gateway = Gateway(local_url + PATH, _url(admin.host, admin_socket), snapshot)
         _log.info("serving", extra={"url": gateway.url, "admin_url": gateway.admin_url, "tools": len(snapshot.catalog)})
         yield gateway
 
@@ -110,16 +112,22 @@ def _app(snapshot: Snapshot, health: Health, background: Background, base_url: s
     """The agents' listener: the endpoint, its OAuth metadata, and health."""
     scopes = snapshot.catalog.entry_scopes
     refusals = Refusals(f"{base_url}{_METADATA}{PATH}", scopes)
-    reception = Reception(snapshot, Transport(background, refusals), refusals)
+    cors = Cors(snapshot.settings.server.allowed_origins)
+    reception = Reception(snapshot, Transport(background, refusals), refusals, cors)
     document = resource_metadata(base_url + PATH, snapshot.settings.auth, scopes)
 
-    async def metadata(_: web.Request) -> web.Response:
+    async def metadata(request: web.Request) -> web.Response:
+        if (answer := cors.preflight(request, "GET")) is not None:
+            return answer
         return web.json_response(document, headers={"Cache-Control": "public, max-age=300"})
 
     app = web.Application()
+    app.on_response_prepare.append(Headers(cors, is_secure=base_url.startswith("https:")).complete)
     app.router.add_route("*", PATH, reception.receive)
-    app.router.add_get(_METADATA, metadata)
-    app.router.add_get(_METADATA + PATH, metadata)
+    for path in (_METADATA, _METADATA + PATH):
+        app.router.add_get(path, metadata)
+        if cors.is_on:
+            app.router.add_options(path, metadata)
     app.router.add_get("/healthz/live", health.live)
     app.router.add_get("/healthz/ready", health.ready)
     return app
@@ -127,48 +135,38 @@ def _app(snapshot: Snapshot, health: Health, background: Background, base_url: s
 
 def _admin_app(health: Health) -> web.Application:
     app = web.Application()
+    app.on_response_prepare.append(Headers(Cors(()), is_secure=False).complete)
     app.router.add_get("/healthz/live", health.live)
     app.router.add_get("/healthz/ready", health.ready_in_detail)
     return app
 
 
-def _bind(settings: ServerSettings | AdminSettings, section: str) -> socket.socket:
-    """Take the address before anything is announced, so that port 0 is known and a taken port is said at once."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
-    except OSError as error:
-        raise StartError(
-            f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}. "
-            f"Free the port or change {section}.port."
-        ) from error
+@asynccontextmanager
+async def _listening(app: web.Application, listener: socket.socket, settings: ServerSettings) -> AsyncIterator[None]:
+    """The agents' listener, in TLS where there is a certificate, which is then looked after."""
+    crowd = Crowd(connections_that_fit(settings.max_connections), settings.header_timeout)
+    async with AsyncExitStack() as stack:
+        certificates: Certificates | None = None
+        if settings.tls is not None:
+            try:
+                certificates = Certificates(settings.tls)
+            except CertificateError as error:
+                raise StartError(error.message) from error
+            await stack.enter_async_context(running(certificates.watch()))
+        listening = listen(
+            app,
+            listener,
+            crowd,
+            handshake_timeout=settings.header_timeout,
+            grace=settings.shutdown_grace,
+            certificates=certificates,
+        )
+        await stack.enter_async_context(listening)
+        yield
 
 
-def _url(host: str, listener: socket.socket) -> str:
+def _url(host: str, listener: socket.socket, *, is_secure: bool = False) -> str:
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
     bracketed = f"[{reachable}]" if ":" in reachable else reachable
-    return f"http://{bracketed}:{listener.getsockname()[1]}"
-
-
-@asynccontextmanager
-async def _listen(app: web.Application, listener: socket.socket, grace: float) -> AsyncIterator[None]:
-    """Accept connections while the block runs; then wait `grace` seconds for what is being served.
-
-    `handler_cancellation` is what carries a client's disconnect down to the database.
-    """
-    runner = web.AppRunner(
-        app,
-        handler_cancellation=True,
-        keepalive_timeout=_KEEP_ALIVE,
-        shutdown_timeout=grace,
-        access_log=None,
-        max_field_size=_MAX_HEADER,
-        max_line_size=_MAX_LINE,
-    )
-    try:
-        await runner.setup()
-        await web.SockSite(runner, listener, backlog=1024).start()
-        yield
-    finally:
-        await runner.cleanup()
-        listener.close()
+    scheme = "https" if is_secure else "http"
+    return f"{scheme}://{bracketed}:{listener.getsockname()[1]}"

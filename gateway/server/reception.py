@@ -9,6 +9,8 @@ from aiohttp import web
 from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Unauthenticated
 from gateway.resilience.ratelimit import RateLimiter
 from gateway.server import door
+from gateway.server.connection import client_certificate
+from gateway.server.cors import Cors
 from gateway.server.record import Record
 from gateway.server.refusals import Refusals
 from gateway.server.snapshot import Snapshot
@@ -19,11 +21,12 @@ from gateway.telemetry import logs, tracing
 class Reception:
     """Receives every request of the agents' listener and sees it through, from door to log line."""
 
-    def __init__(self, snapshot: Snapshot, transport: Transport, refusals: Refusals) -> None:
+    def __init__(self, snapshot: Snapshot, transport: Transport, refusals: Refusals, cors: Cors) -> None:
         settings = snapshot.settings
         self._snapshot = snapshot
         self._transport = transport
         self._refusals = refusals
+        self._cors = cors
         self._origins = door.Origins(settings.server)
         self._proxies = door.Proxies(settings.server.trusted_proxies)
         limits = settings.limits
@@ -34,7 +37,7 @@ class Reception:
         correlation_id = door.correlation_id(request)
         logs.correlation_id.set(correlation_id)
         address = self._proxies.client_address(request.remote or "", request.headers.getall("X-Forwarded-For", []))
-        record = Record(request.method, address)
+        record = Record(request.method, address, certificate=client_certificate(request))
         with tracing.request_span(request.method, request.path, correlation_id, request.headers) as span:
             try:
                 response = await self._answer(request, correlation_id, record)
@@ -56,6 +59,8 @@ class Reception:
 
     async def _serve(self, request: web.Request, correlation_id: str, record: Record) -> web.StreamResponse:
         self._origins.check(request.headers.getall("Host", []), request.headers.get("Origin"))
+        if (answer := self._cors.preflight(request, "POST")) is not None:
+            return answer
         if request.method != "POST":
             raise Refused(405, "Send JSON-RPC messages by POST; there is no stream to GET and no session to DELETE.")
         principal = await door.authenticate(request, self._snapshot)

@@ -17,6 +17,7 @@ class Record:
     Attributes:
         http_method: of the request.
         address: the client's, as far as the proxies in front are trusted.
+        certificate: the subject of the client's certificate; it admits to the port and stands for nobody.
         method: the JSON-RPC method, once parsed.
         tool: the tool's name, once it is known to exist.
         client: the verified client id or subject.
@@ -28,6 +29,7 @@ class Record:
 
     http_method: str
     address: str
+    certificate: str = ""
     method: str = ""
     tool: str = ""
     client: str = ""
@@ -46,7 +48,13 @@ class Record:
             "outcome": self.outcome,
             "duration_ms": round((time.perf_counter() - self._started) * 1000, 3),
         }
-        optional = {"mcp_method": self.method, "tool": self.tool, "client": self.client, "detail": self.detail}
+        optional = {
+            "client_certificate": self.certificate,
+            "mcp_method": self.method,
+            "tool": self.tool,
+            "client": self.client,
+            "detail": self.detail,
+        }
         extra.update((key, value) for key, value in optional.items() if value)
         if self.rows is not None:
             extra["rows"] = self.rows

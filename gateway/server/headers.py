@@ -1,0 +1,45 @@
+"""The headers that every answer carries."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from gateway.server.cors import Cors
+
+SECURITY: Final = (
+    # Without it aiohttp would name itself, Python, and both versions.
+    ("Server", "mcp-database-gateway"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Cache-Control", "no-store"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+)
+"""Answers are data: never guessed at, kept, linked from or shown in a page."""
+STRICT_TRANSPORT: Final = ("Strict-Transport-Security", "max-age=31536000")
+"""Only where clients come by https (RFC 6797 section 7.2)."""
+
+
+class Headers:
+    """Puts on every answer what belongs on it, just before it goes.
+
+    Args:
+        cors: whose pages may read it.
+        is_secure: whether clients come by https, be it through a proxy.
+    """
+
+    def __init__(self, cors: Cors, *, is_secure: bool) -> None:
+        self._cors = cors
+        self._fixed = (*SECURITY, STRICT_TRANSPORT) if is_secure else SECURITY
+
+    async def complete(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Add the headers; what the answer says by itself about caching stays."""
+        headers = response.headers
+        for name, value in self._fixed:
+            if name == "Cache-Control":
+                headers.setdefault(name, value)
+            else:
+                headers[name] = value
+        if self._cors.is_on:
+            headers.update(self._cors.headers(request))
