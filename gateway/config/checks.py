@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 from gateway.config.accounts import credentials
 from gateway.config.addresses import is_loopback
 from gateway.config.auth import IssuerSettings
+from gateway.config.listener import listener_tls
 from gateway.config.models import GatewaySettings
 from gateway.config.problems import Finding, KeyPath
 from gateway.config.sources import PostgresqlSettings, SourceSettings, SqliteSettings
@@ -51,6 +52,7 @@ def _server(settings: GatewaySettings) -> Iterator[Finding]:
         except ValueError:
             message = "expected a network such as 10.0.0.0/8, with no address bits beyond the prefix"
             yield Finding(("server", "trusted_proxies", index), message)
+    yield from listener_tls(server)
     admin = settings.admin
     is_one_address = server.host == admin.host or not {server.host, admin.host}.isdisjoint(_ALL_ADDRESSES)
     if server.port and server.port == admin.port and is_one_address:
