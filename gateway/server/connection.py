@@ -24,8 +24,10 @@ MAX_HEAD: Final = 32 * 1024
 """Bytes of a whole head; a token may be 16 KiB of it."""
 MAX_FIELDS: Final = 100
 """Header fields of one request."""
-LINGER: Final = 5.0
+LINGER: Final = 3.0
 """Seconds for which a refused sender is still listened to, so that it can read why before the connection breaks."""
+MAX_UNWANTED: Final = 32 << 20
+"""Bytes that are thrown away for such a sender."""
 KEEP_ALIVE: Final = 75.0
 """Seconds that an idle connection stays open; longer than the usual proxy keeps it."""
 _WORTH_READING: Final = 64 * 1024
@@ -48,6 +50,7 @@ class Connection(web.RequestHandler):
         "_is_refused",
         "_seam",
         "_size",
+        "_unwanted",
         "client_certificate",
         "is_timed",
         "was_made",
@@ -63,10 +66,13 @@ class Connection(web.RequestHandler):
             max_field_size=MAX_HEAD,
             max_headers=MAX_FIELDS,
             lingering_time=LINGER,
+            # Compressed bodies are refused; nothing is to be unpacked before that.
+            auto_decompress=False,
             access_log=cast("Any", None),
         )
         self._crowd = crowd
         self._is_busy = self._is_refused = False
+        self._unwanted = -1
         self.is_timed = self.was_made = False
         self.client_certificate = ""
         self._begin_head()
@@ -90,7 +96,7 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Hand on what arrived, unless it makes the head too large."""
-        if self._is_refused:
+        if self._unwanted >= 0 and self._is_too_much(len(data)):
             return
         if not self._is_busy and self._size >= 0:
             self._crowd.expect(self)
@@ -99,6 +105,14 @@ class Connection(web.RequestHandler):
                 self.turn_away(status)
                 return
         super().data_received(data)
+
+    def _is_too_much(self, size: int) -> bool:
+        """Whether bytes that come after the answer to them are of no use any more; a flood of them ends it."""
+        self._unwanted += size
+        if self._unwanted > MAX_UNWANTED:
+            self.abort()
+            return True
+        return self._is_refused
 
     def _measure(self, data: bytes) -> HTTPStatus | None:
         """Count the bytes of a head; returns what to refuse it with. A size of -1 says that the head is complete."""
@@ -138,12 +152,13 @@ class Connection(web.RequestHandler):
         if content.is_eof():
             self._rest()
         else:
+            self._unwanted = 0
             content.on_eof(self._rest)
         return outcome
 
     def _rest(self) -> None:
         if self._is_busy and self.transport is not None:
-            self._is_busy = False
+            self._is_busy, self._unwanted = False, -1
             self._begin_head()
             self._crowd.rest(self)
 
@@ -175,7 +190,7 @@ class Connection(web.RequestHandler):
     def turn_away(self, status: HTTPStatus) -> None:
         """Answer without a request, and take nothing more; the sender gets a moment to read it."""
         transport = self.transport
-        self._is_refused = True
+        self._is_refused, self._unwanted = True, 0
         if transport is None:
             return
         body = f"{status.phrase}\n"

@@ -47,7 +47,7 @@ async def read_body(request: web.Request, limit: int, seconds: float) -> bytes:
     """The request's body, refused as soon as it is too large, too slow or not JSON by its own account.
 
     Raises:
-        Refused: 413, 415, 408, or 400 for one whose framing is broken.
+        Refused: 413, 415 or 408.
     """
     if request.content_type != "application/json":
         raise Refused(415, "Content-Type must be application/json.")
@@ -64,8 +64,6 @@ async def read_body(request: web.Request, limit: int, seconds: float) -> bytes:
                     raise Refused(413, f"The body is larger than {limit} bytes.")
     except TimeoutError:
         raise Refused(408, f"The body did not arrive within {seconds:g} s.") from None
-    except web.RequestPayloadError:
-        raise Refused(400, "The body is not framed as HTTP asks for.") from None
     return bytes(body)
 
 
