@@ -86,7 +86,7 @@ class Connection(web.RequestHandler):
         self.was_made = True
         super().connection_made(transport)
         self.client_certificate = _subject(transport)
-        self._crowd.rest(self)
+        self._crowd.wait(self, self.abort)
         self._crowd.expect(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -148,7 +148,10 @@ class Connection(web.RequestHandler):
         content = request.content
         if not content.is_eof() and not 0 < (request.content_length or 0) <= _WORTH_READING:
             resp.force_close()
-        outcome = await super().finish_response(request, resp, start_time)
+        try:
+            outcome = await super().finish_response(request, resp, start_time)
+        except RuntimeError as error:
+            raise self._named(error) from error
         if content.is_eof():
             self._rest()
         else:
@@ -181,11 +184,18 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer what is no HTTP with a plain 400 that repeats nothing of it, and with few lines in the log."""
         if not isinstance(exc, HttpProcessingError):
+            if exc is not None and self._named(exc) is not exc:
+                raise ConnectionResetError from exc
             return super().handle_error(request, status, exc, message)
         self._crowd.noise.note("malformed requests refused", reason=type(exc).__name__, address=self.address)
         response = web.Response(status=400, text="Bad Request\n", headers=SECURITY)
         response.force_close()
         return response
+
+    def _named(self, error: BaseException) -> BaseException:
+        """A failed write as what it is: on a connection that is gone, uvloop speaks of a RuntimeError."""
+        is_gone = self.transport is None or self.transport.is_closing()
+        return ConnectionResetError() if is_gone and isinstance(error, RuntimeError) else error
 
     def turn_away(self, status: HTTPStatus) -> None:
         """Answer without a request, and take nothing more; the sender gets a moment to read it."""

@@ -85,7 +85,9 @@ class Crowd:
         self.noise = Noise()
         self._full = Noise(60.0)
         self._header_timeout = header_timeout
+        self._grace = min(1.0, header_timeout / 2)
         self._open = 0
+        self._silent: dict[object, tuple[Callable[[], object], float]] = {}
         self._idle: dict[object, Callable[[], object]] = {}
         self._expected: dict[Peer, float] = {}
         self._stalled: dict[Peer, tuple[float, int]] = {}
@@ -96,7 +98,7 @@ class Crowd:
         return self._open
 
     def admit(self) -> bool:
-        """Count one more; where there are too many, the one that is idle longest makes room, or else this one goes."""
+        """Count one more; where there are too many, one that is idle makes room, or else this one goes."""
         if self._open >= self.limit:
             self._full.note("too many connections", limit=str(self.limit))
             if not self.make_room():
@@ -105,29 +107,30 @@ class Crowd:
         return True
 
     def make_room(self) -> bool:
-        """Close the connection that is idle longest, if any is."""
-        key = next(iter(self._idle), None)
-        if key is None:
-            return False
-        # It is counted until it has gone; the newcomer takes its place a moment earlier.
-        self._idle.pop(key)()
-        return True
+        """Close one that is idle: who never asked anything goes first, unless it has only just come."""
+        silent, idle = next(iter(self._silent), None), next(iter(self._idle), None)
+        # What is closed is counted until it has gone; the newcomer takes its place a moment earlier.
+        if silent is not None and (idle is None or time.monotonic() - self._silent[silent][1] > self._grace):
+            self._silent.pop(silent)[0]()
+        elif idle is not None:
+            self._idle.pop(idle)()
+        return silent is not None or idle is not None
 
     def dismiss(self) -> None:
         """Count one less."""
         self._open -= 1
 
     def wait(self, key: object, abort: Callable[[], object]) -> None:
-        """Know somebody who can be sent away for another."""
-        self._idle[key] = abort
+        """Know a newcomer, who has not asked anything yet."""
+        self._silent[key] = (abort, time.monotonic())
 
     def no_longer_wait(self, key: object) -> None:
-        """The opposite."""
-        self._idle.pop(key, None)
+        """The newcomer has become a connection, or has gone."""
+        self._silent.pop(key, None)
 
     def rest(self, peer: Peer) -> None:
         """A connection is between requests."""
-        self.wait(peer, peer.abort)
+        self._idle[peer] = peer.abort
 
     def expect(self, peer: Peer) -> None:
         """A head is due of it from now on, unless one was due already."""
@@ -138,6 +141,7 @@ class Crowd:
     def work(self, peer: Peer) -> None:
         """Its head is complete."""
         self._idle.pop(peer, None)
+        self._silent.pop(peer, None)
         self._expected.pop(peer, None)
         peer.is_timed = False
 

@@ -41,6 +41,21 @@ async def _answers(world: World) -> None:
     assert reply.result["structuredContent"]["row_count"] == 1
 
 
+async def _health(world: World) -> None:
+    """On a connection of its own."""
+    async with connect(world.base) as wire:
+        await wire.send(b"GET /healthz/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await wire.answer())[0] == 200
+
+
+async def _status(wire: Wire) -> int:
+    """Of the answer; 0 where the connection was closed instead."""
+    try:
+        return (await wire.answer())[0]
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return 0
+
+
 async def _open(stack: AsyncExitStack, world: World, data: bytes = b"") -> Wire:
     wire = await stack.enter_async_context(connect(world.base))
     if data:
@@ -95,9 +110,7 @@ class TestTime:
             assert status == 408
             assert b"0.4 s" in body
 
-    async def test_a_reader_that_stops_reading_is_dropped(
-        self, hasty: World, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_a_reader_that_stops_reading_is_dropped(self, hasty: World, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(crowd, "SEND_TIMEOUT", 0.5)
         async with connect(hasty.base) as wire:
             wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -258,18 +271,39 @@ class TestGarbage:
 
 
 class TestMany:
-    async def test_beyond_the_limit_the_idle_make_room(self, hasty: World) -> None:
+    async def test_beyond_the_limit_the_silent_make_room_before_the_idle(self, hasty: World) -> None:
         async with AsyncExitStack() as stack:
+            half = await _open(stack, hasty, post(b"{", await _authorization(hasty), length=100))
             keeper = await _open(stack, hasty, post(b"{}"))
             assert (await keeper.answer())[0] == 401
-            half = await _open(stack, hasty, post(b"{", await _authorization(hasty), length=100))
-            await asyncio.sleep(0.05)
-            for _ in range(400):
+            silent = [await _open(stack, hasty) for _ in range(280)]
+            await asyncio.sleep(0.25)
+            for _ in range(60):
                 await _open(stack, hasty)
-            await _answers(hasty)
-            # The longest idle went first; the one whose request is under way stayed.
-            assert await keeper.until_closed() == b""
+            assert await silent[0].until_closed() == b""
+            await keeper.send(post(b"{}"))
+            assert (await keeper.answer())[0] == 401
             assert (await half.answer())[0] == 408
+
+    async def test_where_none_is_silent_the_longest_idle_makes_room_and_who_works_stays(self, hasty: World) -> None:
+        async with AsyncExitStack() as stack:
+            idle = [await _open(stack, hasty, post(b"{}")) for _ in range(280)]
+            assert {(await wire.answer())[0] for wire in idle} == {401}
+            half = post(b"{", await _authorization(hasty), length=100)
+            busy = [await _open(stack, hasty, half) for _ in range(30)]
+            assert await idle[0].until_closed() == b""
+            await idle[-1].send(post(b"{}"))
+            assert (await idle[-1].answer())[0] == 401
+            assert {(await wire.answer())[0] for wire in busy} == {408}
+
+    async def test_where_all_work_the_newcomer_goes(self, hasty: World) -> None:
+        async with AsyncExitStack() as stack:
+            half = post(b"{", await _authorization(hasty), length=100)
+            busy = [await _open(stack, hasty, half) for _ in range(310)]
+            outcomes = [await _status(wire) for wire in busy]
+            assert outcomes.count(408) > 250
+            assert outcomes.count(0) >= 10
+        await _answers(hasty)
 
     async def test_resets_in_storms_leave_nothing_behind(self, hasty: World) -> None:
         port = int(hasty.base.rsplit(":", 1)[1])
@@ -288,12 +322,13 @@ class TestMany:
 async def test_five_thousand_idle_connections_keep_nobody_out(tmp_path: Path) -> None:
     text = HASTY.replace("400ms, body_timeout: 400ms, max_connections: 300", "60s, max_connections: 1000")
     async with open_world(tmp_path, text) as world, AsyncExitStack() as stack:
+        address = ("127.0.0.1", int(world.base.rsplit(":", 1)[1]))
         for number in range(5000):
-            reader, writer = await asyncio.open_connection("127.0.0.1", int(world.base.rsplit(":", 1)[1]))
-            stack.callback(writer.transport.abort)
-            assert reader is not None
-            if number % 1000 == 0:
-                await _answers(world)
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(client, address)
+            if number % 1000 == 999:
+                await _health(world)
         began = time.monotonic()
-        await _answers(world)
+        await _health(world)
         assert time.monotonic() - began < 2
