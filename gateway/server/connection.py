@@ -156,6 +156,7 @@ class Connection(web.RequestHandler):
             self._rest()
         else:
             self._unwanted = 0
+            self._crowd.rest(self)
             content.on_eof(self._rest)
         return outcome
 

@@ -18,7 +18,8 @@ from gateway.errors import GatewayError
 
 EXPIRES_SOON: Final = timedelta(days=14)
 """How long before its end a certificate is warned about."""
-_POLL: Final = 5.0
+POLL: Final = 5.0
+"""Seconds between looks at the files."""
 _WARN_EVERY: Final = timedelta(days=1)
 _MAX_FILE: Final = 1 << 20
 # RFC 9325 section 4.2: forward secrecy and authenticated encryption only; TLS 1.3 has nothing else.
@@ -65,14 +66,10 @@ class Certificates:
         self._next_warning = datetime.min.replace(tzinfo=UTC)
         self._warn_of_expiry()
 
-    async def watch(self, period: float = _POLL) -> None:
-        """Look after the files until cancelled.
-
-        Args:
-            period: seconds between looks.
-        """
+    async def watch(self) -> None:
+        """Look after the files until cancelled."""
         while True:
-            await asyncio.sleep(period)
+            await asyncio.sleep(POLL)
             await self.refresh()
 
     async def refresh(self) -> None:
