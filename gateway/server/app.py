@@ -92,6 +92,7 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
             listen(_admin_app(health), admin_socket, crowd, handshake_timeout=settings.header_timeout, grace=1.0)
         )
         main_socket = bind(settings.host, settings.port, "server")
+        stack.callback(main_socket.close)
         local_url = _url(settings.host, main_socket, is_secure=settings.tls is not None)
         base_url = (settings.public_url or local_url).rstrip("/")
         app = _app(snapshot, health, background, base_url)

@@ -52,6 +52,7 @@ class Connection(web.RequestHandler):
         "_size",
         "_unwanted",
         "client_certificate",
+        "has_socket",
         "is_timed",
         "was_made",
     )
@@ -73,7 +74,7 @@ class Connection(web.RequestHandler):
         self._crowd = crowd
         self._is_busy = self._is_refused = False
         self._unwanted = -1
-        self.is_timed = self.was_made = False
+        self.is_timed = self.was_made = self.has_socket = False
         self.client_certificate = ""
         self._begin_head()
 
@@ -85,6 +86,7 @@ class Connection(web.RequestHandler):
         """Begin to wait for a head."""
         self.was_made = True
         super().connection_made(transport)
+        self._crowd.enter(self)
         self.client_certificate = _subject(transport)
         self._crowd.wait(self, self.abort)
         self._crowd.expect(self)
@@ -195,8 +197,15 @@ class Connection(web.RequestHandler):
 
     def _named(self, error: BaseException) -> BaseException:
         """A failed write as what it is: on a connection that is gone, uvloop speaks of a RuntimeError."""
-        is_gone = self.transport is None or self.transport.is_closing()
-        return ConnectionResetError() if is_gone and isinstance(error, RuntimeError) else error
+        if not isinstance(error, RuntimeError):
+            return error
+        try:
+            if self.transport is not None and not self.transport.is_closing():
+                self.transport.write(b"")
+                return error
+        except RuntimeError:
+            pass
+        return ConnectionResetError()
 
     def turn_away(self, status: HTTPStatus) -> None:
         """Answer without a request, and take nothing more; the sender gets a moment to read it."""

@@ -86,7 +86,7 @@ class Crowd:
         self._full = Noise(60.0)
         self._header_timeout = header_timeout
         self._grace = min(1.0, header_timeout / 2)
-        self._open = 0
+        self._members: set[object] = set()
         self._silent: dict[object, tuple[Callable[[], object], float]] = {}
         self._idle: dict[object, Callable[[], object]] = {}
         self._expected: dict[Peer, float] = {}
@@ -95,16 +95,14 @@ class Crowd:
     @property
     def open(self) -> int:
         """Connections that are open, those in their handshake included."""
-        return self._open
+        return len(self._members)
 
-    def admit(self) -> bool:
-        """Count one more; where there are too many, one that is idle makes room, or else this one goes."""
-        if self._open >= self.limit:
-            self._full.note("too many connections", limit=str(self.limit))
-            if not self.make_room():
-                return False
-        self._open += 1
-        return True
+    def has_room(self) -> bool:
+        """Whether one more may come; where there are too many, one that is idle makes room, or else this one goes."""
+        if len(self._members) < self.limit:
+            return True
+        self._full.note("too many connections", limit=str(self.limit))
+        return self.make_room()
 
     def make_room(self) -> bool:
         """Close one that is idle: who never asked anything goes first, unless it has only just come."""
@@ -116,9 +114,9 @@ class Crowd:
             self._idle.pop(idle)()
         return silent is not None or idle is not None
 
-    def dismiss(self) -> None:
-        """Count one less."""
-        self._open -= 1
+    def enter(self, peer: Peer) -> None:
+        """Count a connection, from before its handshake on."""
+        self._members.add(peer)
 
     def wait(self, key: object, abort: Callable[[], object]) -> None:
         """Know a newcomer, who has not asked anything yet."""
@@ -154,10 +152,10 @@ class Crowd:
         self._stalled.pop(peer, None)
 
     def leave(self, peer: Peer) -> None:
-        """It is closed."""
+        """It is closed, or was never made."""
         self.work(peer)
         self.flow(peer)
-        self.dismiss()
+        self._members.discard(peer)
 
     async def watch(self) -> None:
         """Close what is late, until cancelled."""

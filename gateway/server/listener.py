@@ -148,11 +148,8 @@ class _Gate:
                     self._crowd.make_room()
                     await asyncio.sleep(_PAUSE)
                     continue
-                if self._crowd.admit():
-                    task = asyncio.create_task(self._open(accepted, str(address[0])))
-                    self._opening.add(task)
-                    self._crowd.wait(task, task.cancel)
-                    task.add_done_callback(self._opened)
+                if self._crowd.has_room():
+                    self._begin(accepted, str(address[0]))
                 else:
                     accepted.close()
                 # Accepting does not yield while more are waiting.
@@ -164,15 +161,30 @@ class _Gate:
                 task.cancel()
             await asyncio.gather(*self._opening, return_exceptions=True)
 
-    def _opened(self, task: asyncio.Task[None]) -> None:
-        self._opening.discard(task)
-        self._crowd.no_longer_wait(task)
-
-    async def _open(self, accepted: socket.socket, address: str) -> None:
-        """Make a connection of a socket, through the handshake if there is one."""
+    def _begin(self, accepted: socket.socket, address: str) -> None:
         connection = Connection(self._server, self._crowd)
+        task = asyncio.create_task(self._open(connection, accepted, address))
+
+        def opened(_: asyncio.Task[None]) -> None:
+            self._opening.discard(task)
+            self._crowd.no_longer_wait(task)
+            if not connection.was_made:
+                self._crowd.leave(connection)
+            if not connection.has_socket:
+                # The task was cancelled before it began.
+                accepted.close()
+
+        self._opening.add(task)
+        self._crowd.enter(connection)
+        self._crowd.wait(task, task.cancel)
+        task.add_done_callback(opened)
+
+    async def _open(self, connection: Connection, accepted: socket.socket, address: str) -> None:
+        """Make a connection of a socket, through the handshake if there is one."""
+        loop = asyncio.get_running_loop()
+        connection.has_socket = True
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
+            await loop.connect_accepted_socket(
                 lambda: connection,
                 accepted,
                 ssl=self._certificates.context if self._certificates is not None else None,
@@ -181,9 +193,9 @@ class _Gate:
         except OSError as error:
             self._crowd.noise.note("handshakes failed", reason=_reason(error), address=address)
         finally:
-            if not connection.was_made:
-                accepted.close()
-                self._crowd.dismiss()
+            if not isinstance(loop, asyncio.BaseEventLoop):
+                # uvloop closes the file by its number; a second owner would one day close somebody else's.
+                accepted.detach()
 
 
 def _reason(error: OSError) -> str:
