@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from aiohttp import web
@@ -80,9 +80,7 @@ async def listen(
         if server is None:
             raise RuntimeError("aiohttp's runner has no server after its setup")
         gate = _Gate(listener, server, crowd, certificates, handshake_timeout)
-        async with AsyncExitStack() as stack:
-            for work in (gate.accept(), crowd.watch()):
-                await stack.enter_async_context(running(work))
+        async with running(crowd.watch()), gate.accepting():
             yield
     finally:
         listener.close()
@@ -132,34 +130,47 @@ class _Gate:
         self._certificates = certificates
         self._handshake_timeout = handshake_timeout if certificates is not None else None
         self._opening: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._pause: asyncio.TimerHandle | None = None
 
-    async def accept(self) -> None:
-        """Accept until cancelled."""
-        loop = asyncio.get_running_loop()
-        count = 0
+    @asynccontextmanager
+    async def accepting(self) -> AsyncIterator[None]:
+        """Accept while the block runs; what is still in its handshake at the end is dropped."""
+        self._open_gate()
         try:
-            while True:
-                try:
-                    accepted, address = await loop.sock_accept(self._listener)
-                except ConnectionError:
-                    continue  # it was gone before it was here
-                except OSError as error:
-                    self._crowd.noise.note("cannot accept", reason=str(error.strerror))
-                    self._crowd.make_room()
-                    await asyncio.sleep(_PAUSE)
-                    continue
-                if self._crowd.has_room():
-                    self._begin(accepted, str(address[0]))
-                else:
-                    accepted.close()
-                # Accepting does not yield while more are waiting.
-                count += 1
-                if not count % _AT_ONCE:
-                    await asyncio.sleep(0)
+            yield
         finally:
+            self._loop.remove_reader(self._listener)
+            if self._pause is not None:
+                self._pause.cancel()
             for task in self._opening:
                 task.cancel()
             await asyncio.gather(*self._opening, return_exceptions=True)
+
+    def _open_gate(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        """Take some of those who wait; a callback and no task, since a cancelled task could lose one it has taken."""
+        for _ in range(_AT_ONCE):
+            try:
+                accepted, address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                continue  # it was gone before it was here
+            except OSError as error:
+                self._crowd.noise.note("cannot accept", reason=str(error.strerror))
+                self._crowd.make_room()
+                self._loop.remove_reader(self._listener)
+                self._pause = self._loop.call_later(_PAUSE, self._open_gate)
+                return
+            if self._crowd.has_room():
+                accepted.setblocking(False)
+                self._begin(accepted, str(address[0]))
+            else:
+                accepted.close()
 
     def _begin(self, accepted: socket.socket, address: str) -> None:
         connection = Connection(self._server, self._crowd)
@@ -181,10 +192,9 @@ class _Gate:
 
     async def _open(self, connection: Connection, accepted: socket.socket, address: str) -> None:
         """Make a connection of a socket, through the handshake if there is one."""
-        loop = asyncio.get_running_loop()
         connection.has_socket = True
         try:
-            await loop.connect_accepted_socket(
+            await self._loop.connect_accepted_socket(
                 lambda: connection,
                 accepted,
                 ssl=self._certificates.context if self._certificates is not None else None,
@@ -192,10 +202,6 @@ class _Gate:
             )
         except OSError as error:
             self._crowd.noise.note("handshakes failed", reason=_reason(error), address=address)
-        finally:
-            if not isinstance(loop, asyncio.BaseEventLoop):
-                # uvloop closes the file by its number; a second owner would one day close somebody else's.
-                accepted.detach()
 
 
 def _reason(error: OSError) -> str:
