@@ -26,6 +26,7 @@ ENGINES = {
     "mariadb": "mysql",
     "own_mariadb": "mysql",
     "mysql_container": "mysql",
+    "chromium": "chromium",
 }
 
 settings.register_profile("gateway", max_examples=int(os.environ.get("GATEWAY_TEST_ROUNDS", "50")), deadline=None)
@@ -118,3 +119,8 @@ def mysql_container() -> Iterator[MysqlContainer]:
     """MySQL itself, where a container engine answers."""
     with running_mysql() as server:
         yield server
+
+
+@pytest.fixture
+def chromium() -> None:
+    """A browser is here; which one is told by `programs`."""

@@ -44,6 +44,7 @@ PACKAGES: Final = {
         ),
         Package("mysql", ("mariadbd", "mariadb-install-db"), ("usr/sbin",), "mariadb-server"),
         Package("curl", ("curl",), (), "curl"),
+        Package("chromium", ("chromium",), (), "chromium"),
         Package("pgbouncer", ("pgbouncer",), ("usr/sbin",), "pgbouncer"),
     )
 }
