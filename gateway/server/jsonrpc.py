@@ -85,7 +85,7 @@ def _too_deep() -> ProtocolError:
 
 def _is_deep(decoded: Any) -> bool:
     """Whether a document has more levels than allowed, looked at level by level."""
-    level = [[decoded]]
+    level: list[Any] = [[decoded]]
     for _ in range(MAX_DEPTH + 1):
         level = [
             item

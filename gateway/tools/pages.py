@@ -33,13 +33,12 @@ class Page:
     is_cut: bool
 
 
-def encode(table: Table, convert: Convert, max_bytes: int) -> Page:
-    """Write as many rows, from the first on, as fit into `max_bytes`.
+def encode(table: Table, names: Sequence[str], convert: Convert, max_bytes: int) -> Page:
+    """Write as many rows, from the first on, as fit into `max_bytes`; `names` are of the columns.
 
     Raises:
         ValueError, TypeError, RecursionError: JSON cannot carry one of them.
     """
-    names = [column.name for column in table.columns]
     content: dict[str, Any] = {"rows": [], "row_count": len(table.rows), "truncated": table.is_truncated}
     if table.affected is not None:
         content["affected_rows"] = table.affected

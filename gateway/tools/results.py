@@ -83,11 +83,12 @@ def present(table: Table, tool: Presentable) -> ToolResult:
         ToolError: UNREPRESENTABLE naming the column whose value JSON cannot carry; RESULT_TOO_LARGE
             where not even the first row fits; STATEMENT_INVALID where two columns have one name.
     """
-    if doubled := duplicate_columns(table.columns):
-        raise doubled_columns(doubled)
+    names = [column.name for column in table.columns]
+    if len(set(names)) < len(names):
+        raise doubled_columns(duplicate_columns(table.columns))
     convert = string_numbers if tool.numbers == "string" else exact_numbers
     try:
-        page = encode(table, convert, tool.max_result_bytes)
+        page = encode(table, names, convert, tool.max_result_bytes)
     except (TypeError, ValueError, RecursionError) as error:
         raise _unrepresentable(table, convert, error) from error
     if page.is_cut and not page.row_count:
