@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from gateway.server.cors import Cors
 
@@ -31,15 +31,13 @@ class Headers:
 
     def __init__(self, cors: Cors, *, is_secure: bool) -> None:
         self._cors = cors
-        self._fixed = (*SECURITY, STRICT_TRANSPORT) if is_secure else SECURITY
+        fixed = (*SECURITY, STRICT_TRANSPORT) if is_secure else SECURITY
+        self._whole = dict(fixed)
+        self._but_caching = {name: value for name, value in fixed if name != hdrs.CACHE_CONTROL}
 
     async def complete(self, request: web.Request, response: web.StreamResponse) -> None:
         """Add the headers; what the answer says by itself about caching stays."""
         headers = response.headers
-        for name, value in self._fixed:
-            if name == "Cache-Control":
-                headers.setdefault(name, value)
-            else:
-                headers[name] = value
+        headers.update(self._but_caching if hdrs.CACHE_CONTROL in headers else self._whole)
         if self._cors.is_on:
             headers.update(self._cors.headers(request))

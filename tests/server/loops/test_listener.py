@@ -317,7 +317,8 @@ async def test_where_all_work_the_newcomer_goes(tmp_path: Path) -> None:
 
 
 async def test_resets_in_storms_leave_nothing_behind(tmp_path: Path) -> None:
-    async with open_world(tmp_path, HASTY.replace(", max_connections: 300", "")) as world:
+    patient = HASTY.replace("header_timeout: 400ms, body_timeout: 400ms, max_connections: 300", "header_timeout: 10s")
+    async with open_world(tmp_path, patient) as world:
         port = int(world.base.rsplit(":", 1)[1])
 
         def storm(data: bytes) -> None:
