@@ -45,6 +45,7 @@ PACKAGES: Final = {
         Package("mysql", ("mariadbd", "mariadb-install-db"), ("usr/sbin",), "mariadb-server"),
         Package("curl", ("curl",), (), "curl"),
         Package("pgbouncer", ("pgbouncer",), ("usr/sbin",), "pgbouncer"),
+        Package("wrk", ("wrk",), (), "wrk"),
     )
 }
 

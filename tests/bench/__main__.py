@@ -1,0 +1,67 @@
+"""`python -m tests.bench [name ...]`: measure, print tables, and keep them as JSON in `.cache/bench`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from tests.bench import call, machine
+from tests.bench.contenders import CannotStart
+from tests.bench.figures import Table
+from tests.bench.rounds import Pace, say
+from tests.bench.world import World, open_world
+from tests.bench.wrk import BadAnswers
+from tests.servers.programs import MissingServer
+
+BENCHES: Final[Mapping[str, Callable[[World, Pace], list[Table]]]] = {
+    "call": call.measure,
+}
+RESULTS: Final = machine.ROOT / ".cache" / "bench"
+
+
+def main() -> int:
+    """Run the named benches, all by default; 1 when a contender answers wrongly, 2 when one cannot be run."""
+    usual = Pace()
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=main.__doc__)
+    parser.add_argument("names", nargs="*", metavar="bench", help=f"of {', '.join(BENCHES)}; all by default")
+    parser.add_argument("--rounds", type=int, default=usual.rounds, help=f"default: {usual.rounds}")
+    parser.add_argument("--seconds", type=float, default=usual.seconds, help=f"of one turn; default: {usual.seconds:g}")
+    arguments = parser.parse_args()
+    names = arguments.names or list(BENCHES)
+    if unknown := set(names) - BENCHES.keys():
+        parser.error(f"no such bench: {', '.join(sorted(unknown))}; known are {', '.join(BENCHES)}")
+    facts = machine.facts()
+    machine.step_aside()
+    try:
+        with open_world() as world:
+            for name in names:
+                bench(name, world, Pace(arguments.rounds, arguments.seconds), facts)
+    except BadAnswers as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except (CannotStart, MissingServer) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def bench(name: str, world: World, pace: Pace, facts: Mapping[str, object]) -> None:
+    """Run one bench, print what it found, and keep it."""
+    say(f"bench {name}")
+    started = time.monotonic()
+    tables = BENCHES[name](world, pace)
+    for each in tables:
+        print(each.text(), end="\n\n", flush=True)
+    record = {"bench": name, "machine": facts, "took_s": round(time.monotonic() - started, 1)}
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(record | {"tables": [each.record() for each in tables]}, indent=1) + "\n")
+    say(f"  took {record['took_s']} s; kept in {path.relative_to(machine.ROOT)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
