@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from tests.bench import call, machine
+from tests.bench import call, machine, peers, stages
 from tests.bench.contenders import CannotStart
 from tests.bench.figures import Table
 from tests.bench.rounds import Pace, say
@@ -19,6 +19,8 @@ from tests.servers.programs import MissingServer
 
 BENCHES: Final[Mapping[str, Callable[[World, Pace], list[Table]]]] = {
     "call": call.measure,
+    "stages": stages.measure,
+    "peers": peers.measure,
 }
 RESULTS: Final = machine.ROOT / ".cache" / "bench"
 

@@ -1,43 +1,27 @@
 """The floor: what aiohttp, or aiohttp with asyncpg, costs when nothing else is done. No token is checked.
 
-`python -m tests.bench.bare echo|query PORT` serves until it is told to stop; `query` finds its database in
-BENCH_DATABASE (JSON of arguments for asyncpg) and BENCH_CA.
+`python -m tests.bench.bare echo|query PORT` serves until it is told to stop; `loop SECONDS` runs the statement over
+and over on 16 connections and prints what that cost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import ssl
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import asyncpg
 import orjson
 import uvloop
 from aiohttp import web
 
-QUERY: Final = "select id, name, email, country, balance, since from customers where id = $1"
+from tests.bench.floor import QUERY, open_pool
+
 _ROW: Final = b'{"jsonrpc":"2.0","id":1,"result":{"structuredContent":{"rows":[{"id":1,"name":"Customer 1"}]}}}'
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
-
-
-async def open_pool(size: int) -> Any:
-    """A pool of asyncpg's own, without the query that resets a connection when it comes back."""
-    return await asyncpg.create_pool(
-        **json.loads(os.environ["BENCH_DATABASE"]),
-        ssl=ssl.create_default_context(cafile=os.environ["BENCH_CA"]),
-        min_size=size,
-        max_size=size,
-        reset=_nothing,
-    )
-
-
-async def _nothing(_: Any) -> None:
-    """Nothing is left behind by these queries."""
 
 
 async def echo(request: web.Request) -> web.Response:
@@ -62,9 +46,33 @@ def query(pool: Any) -> Handler:
     return handler
 
 
-async def main(kind: str, port: int) -> None:
+async def loop_queries(seconds: float) -> dict[str, float]:
+    """The driver alone: calls, CPU seconds and seconds."""
+    pool = await open_pool()
+    calls = 0
+
+    async def worker(first: int, until: float) -> None:
+        nonlocal calls
+        async with pool.acquire() as connection:
+            while time.perf_counter() < until:
+                await connection.fetch(QUERY, 1 + (first + calls) % 500)
+                calls += 1
+
+    await asyncio.gather(*(worker(number, time.perf_counter() + 0.3) for number in range(16)))
+    calls, cpu, started = 0, time.process_time(), time.perf_counter()
+    await asyncio.gather(*(worker(number, started + seconds) for number in range(16)))
+    found = {"calls": calls, "cpu": time.process_time() - cpu, "seconds": time.perf_counter() - started}
+    await pool.close()
+    return found
+
+
+async def main(kind: str, argument: str) -> None:
+    if kind == "loop":
+        print(json.dumps(await loop_queries(float(argument))))
+        return
+    port = int(argument)
     app = web.Application()
-    app.router.add_post("/mcp", echo if kind == "echo" else query(await open_pool(16)))
+    app.router.add_post("/mcp", echo if kind == "echo" else query(await open_pool()))
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
@@ -73,4 +81,4 @@ async def main(kind: str, port: int) -> None:
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
-        loop.run(main(sys.argv[1], int(sys.argv[2])))
+        loop.run(main(*sys.argv[1:]))

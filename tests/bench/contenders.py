@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -101,6 +101,17 @@ class Server:
                 last = f"{status} {body[:500]!r}"
             time.sleep(0.05)
         raise CannotStart(f"{self.name}: {last}\n{self.log.read_text(errors='replace')[-3000:]}")
+
+    def refuses_strangers(self, recipe: Recipe) -> None:
+        """See that a token is asked for: a stack that checks nothing would be compared with one that does.
+
+        Raises:
+            CannotStart: it answers without a token.
+        """
+        anonymous = {name: value for name, value in recipe.headers.items() if name != "Authorization"}
+        status, _ = self.ask(replace(recipe, headers=anonymous))
+        if status != 401:
+            raise CannotStart(f"{self.name}: answers {status} without a token")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import yaml
 
-from tests.bench.bare import QUERY
+from tests.bench.floor import QUERY
 from tests.bench.contenders import Recipe, Server, python, serving
 from tests.bench.identity import AUDIENCE, SCOPE
 from tests.bench.world import World

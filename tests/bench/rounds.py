@@ -28,13 +28,21 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def run(entries: Sequence[Entry], pace: Pace) -> None:
-    """A turn of each that does not count, then the rounds."""
+def run(entries: Sequence[Entry], pace: Pace, others: Sequence[Callable[[], None]] = ()) -> None:
+    """A turn of each that does not count, then the rounds.
+
+    Args:
+        entries: measured by load.
+        pace: how often and how long.
+        others: what else has its turn in each round.
+    """
     for entry in entries:
         entry.measure(min(1.0, pace.seconds))
     for count in range(1, pace.rounds + 1):
         for entry in entries:
             entry.rounds.append(entry.measure(pace.seconds))
+        for other in others:
+            other()
         shown = ", ".join(f"{entry.name} {entry.rounds[-1].cpu_us:.0f}" for entry in entries)
         say(f"  round {count} of {pace.rounds}, CPU us/call: {shown}")
 
@@ -48,8 +56,8 @@ def table(title: str, entries: Sequence[Entry], base: Entry, notes: tuple[str, .
     rows = tuple(
         (
             entry.name,
-            *(ratio(values(entry, by), values(base, by)) for by in (_cpu, _rate)),
-            *(Figure.of(values(entry, by)) for by in (_cpu, _rate, _p50, _p95, _p99, _memory)),
+            *(ratio(values(entry, by), values(base, by)) for by in (cpu, _rate)),
+            *(Figure.of(values(entry, by)) for by in (cpu, _rate, _p50, _p95, _p99, _memory)),
         )
         for entry in entries
     )
@@ -65,7 +73,8 @@ def values(entry: Entry, by: Callable[[Round], float]) -> list[float]:
     return [by(each) for each in entry.rounds]
 
 
-def _cpu(each: Round) -> float:
+def cpu(each: Round) -> float:
+    """Microseconds for each call."""
     return each.cpu_us
 
 
