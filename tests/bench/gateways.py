@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import yaml
 
-from tests.bench.floor import QUERY
 from tests.bench.contenders import Recipe, Server, python, serving
+from tests.bench.floor import QUERY
 from tests.bench.identity import AUDIENCE, SCOPE
 from tests.bench.world import World
 from tests.servers.local import free_port
