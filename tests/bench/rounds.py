@@ -56,8 +56,8 @@ def table(title: str, entries: Sequence[Entry], base: Entry, notes: tuple[str, .
     rows = tuple(
         (
             entry.name,
-            *(ratio(values(entry, by), values(base, by)) for by in (cpu, _rate)),
-            *(Figure.of(values(entry, by)) for by in (cpu, _rate, _p50, _p95, _p99, _memory)),
+            *(ratio(values(entry, by), values(base, by)) for by in (cpu, rate_of)),
+            *(Figure.of(values(entry, by)) for by in (cpu, rate_of, _p50, _p95, _p99, _memory)),
         )
         for entry in entries
     )
@@ -78,7 +78,8 @@ def cpu(each: Round) -> float:
     return each.cpu_us
 
 
-def _rate(each: Round) -> float:
+def rate_of(each: Round) -> float:
+    """Calls a second."""
     return each.rate
 
 
