@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from tests.bench import call, machine, paper, peers, stages
+from tests.bench import call, ceiling, machine, paper, peers, scale, stages
 from tests.bench.contenders import CannotStart
 from tests.bench.figures import Table
 from tests.bench.rounds import Pace, say
@@ -22,6 +22,8 @@ BENCHES: Final[Mapping[str, Callable[[World, Pace], list[Table]]]] = {
     "stages": stages.measure,
     "peers": peers.measure,
     "paper": paper.measure,
+    "scale": scale.measure,
+    "ceiling": ceiling.measure,
 }
 RESULTS: Final = machine.ROOT / ".cache" / "bench"
 

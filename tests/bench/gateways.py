@@ -105,18 +105,18 @@ def headers(token: str, accept: str = "application/json, text/event-stream") -> 
     return {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Accept": accept}
 
 
-def body(revision: str, tool: str, arguments: Mapping[str, Any], *, progress: bool = False) -> dict[str, Any]:
-    """A `tools/call` of a revision; with progress asked for, the answer is a stream."""
-    meta = {"progressToken": 1} if progress else {}
-    params = {"name": tool, "arguments": dict(arguments)}
+def request(revision: str, method: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A JSON-RPC request of a revision."""
     if revision == MODERN:
-        return envelope("tools/call", params, meta=meta)
-    return {
-        "jsonrpc": "2.0",
-        "id": 1,
-        "method": "tools/call",
-        "params": {**params, **({"_meta": meta} if meta else {})},
-    }
+        given = dict(params or {})
+        return envelope(method, given, meta=given.pop("_meta", {}))
+    return {"jsonrpc": "2.0", "id": 1, "method": method, "params": dict(params or {})}
+
+
+def body(revision: str, tool: str, arguments: Mapping[str, Any], *, progress: bool = False) -> dict[str, Any]:
+    """A `tools/call`; with progress asked for, the answer is a stream."""
+    meta = {"_meta": {"progressToken": 1}} if progress else {}
+    return request(revision, "tools/call", {"name": tool, "arguments": dict(arguments), **meta})
 
 
 def recipe(token: str, revision: str = MODERN, *, progress: bool = False) -> Recipe:
