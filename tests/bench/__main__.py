@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from tests.bench import call, ceiling, machine, paper, peers, scale, stages
+from tests.bench import call, ceiling, machine, page, paper, peers, scale, stages
 from tests.bench.contenders import CannotStart
 from tests.bench.figures import Table
 from tests.bench.rounds import Pace, say
@@ -35,6 +35,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="bench", help=f"of {', '.join(BENCHES)}; all by default")
     parser.add_argument("--rounds", type=int, default=usual.rounds, help=f"default: {usual.rounds}")
     parser.add_argument("--seconds", type=float, default=usual.seconds, help=f"of one turn; default: {usual.seconds:g}")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md and its plots from all results")
     arguments = parser.parse_args()
     names = arguments.names or list(BENCHES)
     if unknown := set(names) - BENCHES.keys():
@@ -51,6 +52,9 @@ def main() -> int:
     except (CannotStart, MissingServer) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
+    if arguments.write:
+        for path in page.write(RESULTS, machine.ROOT / "docs", list(BENCHES)):
+            say(f"written: {path.relative_to(machine.ROOT)}")
     return 0
 
 

@@ -70,7 +70,7 @@ class Table:
         """For the page."""
         rule = "|".join("---" if index == 0 else "---:" for index in range(len(self.columns)))
         rows = ["| " + " | ".join(line) + " |" for line in self.cells()]
-        notes = [f"\n{note}" for note in self.notes]
+        notes = ["", *(f"- {note}" for note in self.notes)] if self.notes else []
         return "\n".join([f"### {self.title}", "", "| " + " | ".join(self.columns) + " |", f"|{rule}|", *rows, *notes])
 
     def record(self) -> dict[str, Any]:

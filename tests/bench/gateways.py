@@ -20,6 +20,7 @@ from tests.world import MODERN, envelope, routing
 LEGACY: Final = "2025-11-25"
 IDS: Final = 500
 """How many different customers are asked for in turn."""
+_TOOLS_IN_A_FILE: Final = 1_000
 _INTEGER: Final = {"type": "integer", "minimum": 1}
 TOOLS: Final[Mapping[str, Mapping[str, Any]]] = {
     "customer_by_id": {
@@ -70,11 +71,23 @@ def configuration(world: World, **overrides: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "admin": {"port": 0},
         "limits": {"requests_per_minute": 60_000_000, "burst": 1_000_000},
-        "auth": {"issuers": [{"issuer": world.issuer, "audiences": [AUDIENCE]}]},
+        "auth": {"issuers": [{"issuer": world.issuer, "audiences": [AUDIENCE]}], "default_scopes": [SCOPE]},
         "sources": {"shop": source},
         "tools": {name: {"source": "shop", "scopes": [SCOPE], **tool} for name, tool in TOOLS.items()},
     }
     return settings | overrides
+
+
+def write(settings: Mapping[str, Any], folder: Path) -> Path:
+    """A folder of configuration files; one file holds no more than a person would read."""
+    folder.mkdir()
+    rest = {section: value for section, value in settings.items() if section != "tools"}
+    (folder / "gateway.yaml").write_text(yaml.safe_dump(rest))
+    tools = list(settings["tools"].items())
+    for first in range(0, len(tools), _TOOLS_IN_A_FILE):
+        some = {name: dict(tool) for name, tool in tools[first : first + _TOOLS_IN_A_FILE]}
+        (folder / f"tools-{first}.yaml").write_text(json.dumps({"tools": some}))
+    return folder
 
 
 @contextmanager
@@ -83,8 +96,7 @@ def gateway(
 ) -> Iterator[Server]:
     """`gateway serve` on the measured core; see `configuration` for the overrides."""
     port = free_port()
-    path = world.folder / f"gateway-{port}.yaml"
-    path.write_text(yaml.safe_dump(configuration(world, **overrides)))
+    path = write(configuration(world, **overrides), world.folder / f"gateway-{port}")
     command = python("-m", "gateway.cli.main", "serve", "--config", path, "--port", port)
     with serving(name, command, port, world.folder, environment) as server:
         yield server
