@@ -6,7 +6,7 @@ import http.client
 import json
 import resource
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -110,14 +110,14 @@ def measure(world: World, pace: Pace) -> list[Table]:
     return [*found, tokens.growing()]
 
 
-def turns(world: World, server: Server, recipe: Recipe, pace: Pace, connections: int = 16) -> list[float]:
+def turns(world: World, server: Server, asked: Recipe, pace: Pace, connections: int = 16) -> list[float]:
     """CPU for each call, round by round."""
-    entry = enter("gateway", server, recipe, gateways.folder_of(world, "scale"))
+    entry = enter("gateway", server, asked, gateways.folder_of(world, "scale"))
     entry.measure(pace.seconds, connections)
     return [entry.measure(pace.seconds, connections).cpu_us for _ in range(pace.rounds)]
 
 
-def _recipe(token: str, tool: str, arguments: Mapping[str, Any]) -> Recipe:
+def recipe(token: str, tool: str, arguments: Mapping[str, Any]) -> Recipe:
     body = gateways.body(MODERN, tool, arguments)
     return Recipe(gateways.headers(token) | routing(body), [json.dumps(body).encode()], b"Customer ")
 
@@ -127,7 +127,8 @@ def _named(tools: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 @contextmanager
-def _growing(world: World) -> Iterator[Server]:
+def growing(world: World) -> Iterator[Server]:
+    """A gateway whose tools carry as much as they are told."""
     with gateways.gateway(world, tools=_named(_GROWING)) as server:
         yield server
 
@@ -152,11 +153,11 @@ def tools(world: World, pace: Pace) -> Curve:
 
 def _listing_ms(server: Server, token: str) -> Figure:
     body = gateways.request(MODERN, "tools/list")
-    recipe = Recipe(gateways.headers(token) | routing(body), [json.dumps(body).encode()], b"")
+    listing = Recipe(gateways.headers(token) | routing(body), [json.dumps(body).encode()], b"")
     taken = []
     for _ in range(6):
         before = time.perf_counter()
-        server.ask(recipe)
+        server.ask(listing)
         taken.append((time.perf_counter() - before) * 1000)
     return Figure.of(taken[1:])
 
@@ -165,27 +166,27 @@ def clients(world: World, pace: Pace) -> Curve:
     """Agents that are connected and silent."""
     points = []
     token = world.token()
-    recipe = gateways.recipe(token)
+    asked = gateways.recipe(token)
     with gateways.gateway(world) as server:
-        turns(world, server, recipe, pace)
+        turns(world, server, asked, pace)
         alone = machine.resident_mb(server.pid)
         for count in CLIENTS:
-            with _connected(server, recipe, count):
+            with _connected(server, asked, count):
                 memory = machine.resident_mb(server.pid)
                 each = (memory - alone) * 1000 / count if count else 0.0
-                points.append(Point(count, turns(world, server, recipe, pace), (memory, each)))
+                points.append(Point(count, turns(world, server, asked, pace), (memory, each)))
     notes = ("Each has made one call and keeps its connection; there are no streams without a call.",)
     return Curve("Idle clients", "clients", ("RSS MB", "KB/client"), points, notes)
 
 
 @contextmanager
-def _connected(server: Server, recipe: Recipe, count: int) -> Iterator[None]:
+def _connected(server: Server, asked: Recipe, count: int) -> Iterator[None]:
     opened = []
     try:
         for _ in range(count):
             connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
             opened.append(connection)
-            connection.request("POST", "/mcp", recipe.bodies[0], dict(recipe.headers))
+            connection.request("POST", "/mcp", asked.bodies[0], dict(asked.headers))
             connection.getresponse().read()
         yield
     finally:
@@ -193,16 +194,19 @@ def _connected(server: Server, recipe: Recipe, count: int) -> Iterator[None]:
             connection.close()
 
 
-def _carrying(
-    world: World, pace: Pace, sizes: Sequence[int], recipe: Callable[[str, int], Recipe]
-) -> tuple[list[Point], tuple[str, ...]]:
+def carried(size: int) -> dict[str, dict[str, Any]]:
+    """The tools that carry something, with arguments for a size: rows, or KiB."""
+    return {"numbers": {"n": size}, "length": {"text": "x" * (size * KIB)}, "text": {"n": size * KIB}}
+
+
+def _carrying(world: World, pace: Pace, sizes: Sequence[int], tool: str) -> tuple[list[Point], tuple[str, ...]]:
     """Points of calls that carry more and more; one connection, so that a large answer waits for no other."""
     points: list[Point] = []
     token = world.token()
-    with _growing(world) as server:
-        turns(world, server, _recipe(token, "text", {"n": 1}), pace, connections=1)
+    with growing(world) as server:
+        turns(world, server, recipe(token, "text", {"n": 1}), pace, connections=1)
         for size in sizes:
-            found = turns(world, server, recipe(token, size), pace, connections=1)
+            found = turns(world, server, recipe(token, tool, carried(size)[tool]), pace, connections=1)
             extra = Figure.of((value - points[0].cpu_us[0]) / (size - sizes[0]) for value in found) if points else "-"
             points.append(Point(size, found, (extra, machine.resident_mb(server.pid))))
     return points, ("us for each more", "RSS MB")
@@ -210,43 +214,39 @@ def _carrying(
 
 def rows(world: World, pace: Pace) -> Curve:
     """More rows in a result."""
-    points, heads = _carrying(world, pace, ROWS, lambda token, size: _recipe(token, "numbers", {"n": size}))
+    points, heads = _carrying(world, pace, ROWS, "numbers")
     return Curve("Rows in a result", "rows", heads, points, (_million(world, pace),))
 
 
 def _million(world: World, pace: Pace) -> str:
     """A million rows behind `max_rows: 100`."""
-    with _growing(world) as server:
-        turns(world, server, _recipe(world.token(), "text", {"n": 1}), pace, connections=1)
+    with growing(world) as server:
+        turns(world, server, recipe(world.token(), "text", {"n": 1}), pace, connections=1)
         before = machine.resident_mb(server.pid)
-        turns(world, server, _recipe(world.token(), "million", {}), pace, connections=1)
+        turns(world, server, recipe(world.token(), "million", {}), pace, connections=1)
         after = machine.resident_mb(server.pid)
     return f"A million rows behind max_rows 100: resident memory {before:.0f} MB before, {after:.0f} MB after."
 
 
 def arguments(world: World, pace: Pace) -> Curve:
     """Longer arguments."""
-
-    def recipe(token: str, size: int) -> Recipe:
-        return _recipe(token, "length", {"text": "x" * (size * KIB)})
-
-    points, heads = _carrying(world, pace, SIZES, recipe)
+    points, heads = _carrying(world, pace, SIZES, "length")
     return Curve("Arguments", "KiB", heads, points)
 
 
 def responses(world: World, pace: Pace) -> Curve:
     """Longer answers."""
-    points, heads = _carrying(world, pace, SIZES, lambda token, size: _recipe(token, "text", {"n": size * KIB}))
+    points, heads = _carrying(world, pace, SIZES, "text")
     return Curve("Response", "KiB", heads, points)
 
 
 def pools(world: World, pace: Pace) -> Curve:
     """More connections to the database, for fifty callers at once."""
     points = []
-    recipe = gateways.recipe(world.token())
+    asked = gateways.recipe(world.token())
     for size in POOLS:
         with gateways.gateway(world, pool={"min": size, "max": size}) as server:
-            entry = enter("gateway", server, recipe, gateways.folder_of(world, "scale"))
+            entry = enter("gateway", server, asked, gateways.folder_of(world, "scale"))
             entry.measure(pace.seconds, 50)
             found = [entry.measure(pace.seconds, 50) for _ in range(pace.rounds)]
             rates, p95s = Figure.of(turn.rate for turn in found), Figure.of(turn.load.p95 for turn in found)
