@@ -18,6 +18,7 @@ from gateway.config.problems import ConfigError, KeyPath, Problem
 from gateway.database.accounts import account_settings
 from gateway.database.engine import Audit, Auditable, Connection, Engine, Statement
 from gateway.database.sources import build_engine
+from gateway.net import redis
 from gateway.tools.catalog import Catalog, build
 from gateway.tools.loading import engines_of, load_with_tools
 from gateway.tools.results import duplicate_columns
@@ -70,7 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _load(path: Path) -> tuple[Configuration, Catalog, Mapping[str, Engine]]:
     configuration = load_with_tools(path)
-    if problems := verifier.problems(configuration.settings.auth):
+    settings = configuration.settings
+    if problems := (*verifier.problems(settings.auth), *redis.problems(settings.redis)):
         raise ConfigError([configuration.problem(problem.path, problem.message) for problem in problems])
     engines = engines_of(configuration)
     return configuration, build(configuration, engines), engines

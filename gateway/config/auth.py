@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from gateway.config.base import Settings, Text
+from gateway.config.introspection import IntrospectionSettings
 from gateway.config.units import Duration
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
@@ -31,6 +32,8 @@ class IssuerSettings(Settings):
     """Signature algorithms to accept."""
     leeway: Annotated[Duration, Field(ge=0.0, le=60.0)] = 30.0
     """Clock skew to forgive; at most 60s."""
+    introspection: IntrospectionSettings | None = None
+    """Asking it about tokens; opaque tokens are refused when absent."""
 
 
 class VerdictCacheSettings(Settings):
@@ -42,6 +45,8 @@ class VerdictCacheSettings(Settings):
     """And never closer to the token's expiry than this."""
     max_entries: Annotated[int, Field(ge=1)] = 10000
     """Most tokens remembered at once."""
+    backend: Literal["memory", "redis"] = "memory"
+    """`redis` shares the answers to introspection among replicas; it needs the section `redis`."""
 
 
 class AuthSettings(Settings):

@@ -350,6 +350,33 @@ def test_mistake_is_not_followed_by_mistakes_it_causes(desk: Desk) -> None:
     assert [problem.split(": ")[1] for problem in problems] == ["sources.shop.access", "sources.shop.pool.max"]
 
 
+KEY = "k" * 32
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("url: redis.internal:6379", "url: expected rediss://host:port or rediss://host:port/number"),
+        ("url: rediss://redis.internal/?db=1", "url: expected rediss://host:port or rediss://host:port/number"),
+        ("url: rediss://redis.internal/one", "url: expected rediss://host:port or rediss://host:port/number"),
+        ("url: 'rediss://:word@redis.internal/'", "url: expected rediss://host:port or rediss://host:port/number"),
+        ("url: redis://redis.internal", "url: expected rediss; redis without TLS is for loopback only"),
+        ("user: gateway", "user: expected a password beside it"),
+        ("key: ${env:SHORT}", "key: expected at least 32 characters; `openssl rand -base64 32` makes such a key"),
+        ("prefix: two words", "prefix: "),
+    ],
+)
+def test_mistake_in_redis(desk: Desk, text: str, expected: str) -> None:
+    entries = {"url": "url: rediss://redis.internal:6379/0", "key": "key: ${env:KEY}"}
+    entries[text.partition(":")[0]] = text
+    desk.write(a="redis:\n" + "".join(f"  {entry}\n" for entry in entries.values()))
+    with pytest.raises(ConfigError) as caught:
+        load(desk.folder, environment={"KEY": KEY, "SHORT": KEY[1:], **desk.environment})
+    [problem] = [problem for problem in caught.value.problems if problem.path[0] == "redis"]
+    assert f"redis.{expected}" in str(problem)
+    assert KEY[1:] not in str(problem)
+
+
 class TestAuthentication:
     """Mistakes in the section auth, which needs files without the usual issuer."""
 
