@@ -66,7 +66,7 @@ def curve(title: str, across: str, up: str, points: Sequence[tuple[float, Figure
         up: what is measured, and its unit.
         points: smallest first; a size of nothing is drawn as one.
     """
-    left, right, top, bottom = 70, _WIDTH - 20, 45, 330
+    left, right, top, bottom = 80, _WIDTH - 40, 52, 330
     sizes = [max(1.0, size) for size, _ in points]
     low, high = _decades(min(figure.minimum for _, figure in points), max(figure.maximum for _, figure in points))
     first, last = _decades(min(sizes), max(sizes))
@@ -79,7 +79,10 @@ def curve(title: str, across: str, up: str, points: Sequence[tuple[float, Figure
     parts = []
     for decade in range(low, high + 1):
         y = place(10.0**first, 10.0**decade)[1]
-        parts += [_line(left, y, right, y, _GRID), _text(left - 6, y + 4, f"{10.0**decade:,g}", "end")]
+        parts += [
+            _line(left, y, right, y, _GRID),
+            _text(left - 6, y + 4, f"{10**decade:,}" if decade >= 0 else f"{10.0**decade:g}", "end"),
+        ]
     for decade in range(first, last + 1):
         x = place(10.0**decade, 10.0**low)[0]
         parts += [_line(x, top, x, bottom, _GRID), _text(x, bottom + 16, f"{10**decade:,}", "middle")]

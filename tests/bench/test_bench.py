@@ -135,6 +135,12 @@ async def test_an_hour_of_tokens(cache: str, least: float, most: float) -> None:
     assert least <= found.hit_rate <= most
 
 
+async def test_a_provider_is_asked_once_for_each_miss() -> None:
+    found = await tokens.hour("5m", clients=5, requests=1000, is_asked=True)
+    assert found.provider == len(found.misses)
+    assert await tokens.far_miss(delay=0.05, count=2) >= 50_000
+
+
 async def test_tokens_are_remembered_while_more_come() -> None:
     assert [count for count, _ in await tokens.recollection((2, 20))] == [2, 20]
 
