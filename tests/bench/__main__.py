@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from tests.bench import call, ceiling, machine, page, paper, peers, scale, stages
+from tests.bench import added, call, ceiling, machine, page, paper, peers, scale, stages
 from tests.bench.contenders import CannotStart
 from tests.bench.figures import Table
 from tests.bench.rounds import Pace, say
@@ -21,6 +21,7 @@ BENCHES: Final[Mapping[str, Callable[[World, Pace], list[Table]]]] = {
     "call": call.measure,
     "stages": stages.measure,
     "peers": peers.measure,
+    "added": added.measure,
     "paper": paper.measure,
     "scale": scale.measure,
     "ceiling": ceiling.measure,

@@ -16,6 +16,7 @@ _ABOUT: Final[Mapping[str, str]] = {
     "the quota. `bare` is a handler of ten lines that checks nothing and logs nothing.",
     "stages": "The same call, sampled while it runs: the shares add up to the whole.",
     "peers": "The same statement, data and tokens. A stack that could not be measured here is named below the table.",
+    "added": "What an agent waits for longer because the gateway stands between, at a rate that leaves room.",
     "paper": "The workload of the paper that the architecture comes from. Its figures were measured on its authors' "
     "deployment, with network in between: compare the ratios, not the milliseconds.",
     "scale": "Costs must stay flat as things grow, or grow in a straight line with what a call carries.",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import call, gateways, page, paper, peers, scale, stages, svg, tokens, wrk
+from tests.bench import added, call, gateways, page, paper, peers, scale, stages, svg, tokens, wrk
 from tests.bench.contenders import MARKER, CannotStart, Server, enter
 from tests.bench.figures import Figure, Table, ratio
 from tests.bench.flow import Flow
@@ -86,6 +86,13 @@ def test_a_flow_counts_good_answers_and_failures(bench_world: World, server: Ser
 def test_the_mix_is_answered(bench_world: World, server: Server) -> None:
     for recipe in paper.mixed(bench_world.token()).values():
         server.check(recipe, within=1)
+
+
+def test_latency_is_compared_with_the_floor(bench_world: World) -> None:
+    (table,) = added.measure(bench_world, Pace(1, 0.5))
+    floor, own, difference = table.rows
+    assert difference[2].median == pytest.approx(own[2].median - floor[2].median)
+    assert (floor[4], own[4]) == ("0", "0")
 
 
 async def test_latency_counts_from_when_a_request_was_due() -> None:
