@@ -26,6 +26,8 @@ BENCHES: Final[Mapping[str, Callable[[World, Pace], list[Table]]]] = {
     "scale": scale.measure,
     "ceiling": ceiling.measure,
 }
+_ROUNDS_OF_ALL: Final = 3
+"""So that everything takes less than ten minutes."""
 RESULTS: Final = machine.ROOT / ".cache" / "bench"
 
 
@@ -34,19 +36,20 @@ def main() -> int:
     usual = Pace()
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=main.__doc__)
     parser.add_argument("names", nargs="*", metavar="bench", help=f"of {', '.join(BENCHES)}; all by default")
-    parser.add_argument("--rounds", type=int, default=usual.rounds, help=f"default: {usual.rounds}")
+    parser.add_argument("--rounds", type=int, help=f"default: {usual.rounds}, or {_ROUNDS_OF_ALL} where all are run")
     parser.add_argument("--seconds", type=float, default=usual.seconds, help=f"of one turn; default: {usual.seconds:g}")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md and its plots from all results")
     arguments = parser.parse_args()
     names = arguments.names or list(BENCHES)
     if unknown := set(names) - BENCHES.keys():
         parser.error(f"no such bench: {', '.join(sorted(unknown))}; known are {', '.join(BENCHES)}")
+    rounds = arguments.rounds or (usual.rounds if arguments.names else _ROUNDS_OF_ALL)
     facts = machine.facts()
     machine.step_aside()
     try:
         with open_world() as world:
             for name in names:
-                bench(name, world, Pace(arguments.rounds, arguments.seconds), facts)
+                bench(name, world, Pace(rounds, arguments.seconds), facts)
     except BadAnswers as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from tests.bench import machine, wrk
 from tests.servers import tree
+from tests.servers.local import Guardian
 
 MARKER: Final = "Customer "
 """What every good answer contains: the name in the row."""
@@ -147,10 +148,12 @@ def serving(
             stdout=output,
             stderr=subprocess.STDOUT,
         )
+    guardian = Guardian(process.pid)
     try:
         yield Server(name, f"http://127.0.0.1:{port}/mcp", process, log)
     finally:
         tree.end(process.pid)
+        guardian.dismiss()
         process.wait(10)
 
 
