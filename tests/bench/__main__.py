@@ -28,6 +28,7 @@ BENCHES: Final[Mapping[str, Callable[[World, Pace], list[Table]]]] = {
 }
 _ROUNDS_OF_ALL: Final = 3
 """So that everything takes less than ten minutes."""
+_BUSY: Final = 0.5
 RESULTS: Final = machine.ROOT / ".cache" / "bench"
 
 
@@ -45,6 +46,8 @@ def main() -> int:
         parser.error(f"no such bench: {', '.join(sorted(unknown))}; known are {', '.join(BENCHES)}")
     rounds = arguments.rounds or (usual.rounds if arguments.names else _ROUNDS_OF_ALL)
     facts = machine.facts()
+    if facts["load_before"] > _BUSY:
+        say(f"the machine is busy (load {facts['load_before']:.1f}): trust CPU per call, not rates and latencies")
     machine.step_aside()
     try:
         with open_world() as world:

@@ -38,6 +38,8 @@ as `make bench BENCH=call`. Results are also kept as JSON in `.cache/bench`.
 - The server has one core to itself; PostgreSQL, the identity provider and the load generator share the others.
 - Calls a second and latency of `call` and `peers` are those of 16 connections that ask as fast as they can. Latency at
   a fixed rate (`paper`, `ceiling`) counts from the moment a request was due, not from when it could be sent.
+- `load_before` is the machine's load when a run began. Where it was not idle, CPU per call still holds, while rates and
+  latencies tell of the neighbours.
 - Every answer is checked while it is measured: one that is wrong ends the run.
 - PostgreSQL speaks TLS 1.3 and SCRAM-SHA-256; tokens are signed with RS256.
 """
@@ -75,8 +77,7 @@ def _machine(records: Sequence[Mapping[str, Any]]) -> str:
     lines = ["## The machine", "", "| | |", "|---|---|"]
     seen: dict[str, list[str]] = {}
     for record in records:
-        facts = {name: value for name, value in record["machine"].items() if name != "load_before"}
-        for name, value in facts.items():
+        for name, value in record["machine"].items():
             text = ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, dict) else str(value)
             seen.setdefault(name, []).append(text)
     lines += [f"| {name} | {'; '.join(dict.fromkeys(values))} |" for name, values in seen.items()]
