@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +18,8 @@ from gateway.auth.flights import Flights
 from gateway.auth.jwks import IssuerKeys
 from gateway.auth.jwt import ClientKey, UnusableKeyError, load_client_key
 from gateway.auth.refusal import Reason, refusal
-from gateway.config.auth import IssuerSettings
 from gateway.config.introspection import IntrospectionSettings
+from gateway.config.issuers import TrustedIssuer
 from gateway.config.problems import KeyPath, Problem
 from gateway.errors import IdentityProviderUnavailable
 from gateway.net.http import FetchError, is_secure, open_session, post_form
@@ -67,7 +67,7 @@ class Introspector:
 
     def __init__(
         self,
-        issuer: IssuerSettings,
+        issuer: TrustedIssuer,
         asked: IntrospectionSettings,
         find_endpoint: Callable[[], Awaitable[str]],
         session: aiohttp.ClientSession,
@@ -236,8 +236,7 @@ def _claims(answer: Mapping[str, Any], issuer: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def open_introspectors(
-    issuers: Iterable[IssuerSettings],
-    keys: Mapping[str, IssuerKeys],
+    keys: Mapping[TrustedIssuer, IssuerKeys],
     policy: InquiryPolicy,
     clock: Callable[[], float],
     monotonic: Callable[[], float],
@@ -247,9 +246,9 @@ async def open_introspectors(
         # Apart from the keys' client, so that neither waits behind the other.
         session = await stack.enter_async_context(open_session(policy.max_concurrent))
         found: dict[str, Introspector] = {}
-        for issuer in issuers:
-            if (asked := issuer.introspection) is not None:
-                find = partial(keys[issuer.issuer].endpoint, "introspection_endpoint")
+        for issuer, own in keys.items():
+            if (asked := issuer.written.introspection) is not None:
+                find = partial(own.endpoint, "introspection_endpoint")
                 one = found[issuer.issuer] = Introspector(issuer, asked, find, session, policy, clock, monotonic)
                 stack.push_async_callback(one.aclose)
         search = asyncio.gather(*(one.find() for one in found.values()))

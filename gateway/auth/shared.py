@@ -56,7 +56,10 @@ class SharedVerdicts:
 
     async def put(self, digest: bytes, answer: Answer, life: float) -> None:
         """Keep an answer for so many seconds, if Redis takes it in time."""
-        value = json.dumps([answer.issuer, answer.claims, answer.thumbprint, answer.until]).encode()
+        try:
+            value = json.dumps([answer.issuer, answer.claims, answer.thumbprint, answer.until]).encode()
+        except RecursionError:
+            return  # claims nested that deep are no use to anybody
         if life <= 0.01 or len(value) > _MAX_BYTES:
             return
         name = self._sealer.name(digest)

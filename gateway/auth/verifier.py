@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -18,15 +17,17 @@ from gateway.auth.cache import ExpiringCache, good_until
 from gateway.auth.claims import to_principal
 from gateway.auth.flights import Flights
 from gateway.auth.inquiry import AnswerStore, Inquiry, Opinion, answer_store
-from gateway.auth.introspection import InquiryPolicy, Introspector, introspection_problems, open_introspectors
+from gateway.auth.introspection import InquiryPolicy, Introspector, open_introspectors
 from gateway.auth.jwks import IssuerKeys, KeyPolicy
 from gateway.auth.jwt import SigningKey, Token, check_header, is_signed_by, parse
+from gateway.auth.problems import problems
 from gateway.auth.refusal import Reason, refusal
-from gateway.config.auth import AuthSettings, IssuerSettings
-from gateway.config.problems import ConfigError, Problem
+from gateway.config.auth import AuthSettings
+from gateway.config.issuers import TrustedIssuer, resolve
+from gateway.config.problems import ConfigError
 from gateway.context import Principal
 from gateway.errors import IdentityProviderUnavailable, Unauthenticated
-from gateway.net.http import is_secure, open_session
+from gateway.net.http import open_session
 from gateway.net.redis import Redis
 
 _REFUSAL_AGE: Final = 5.0
@@ -37,7 +38,7 @@ _PASSING: Final = frozenset({Reason.UNKNOWN_KEY.value, Reason.NOT_YET_VALID.valu
 
 @dataclass(frozen=True, slots=True)
 class _Issuer:
-    settings: IssuerSettings
+    settings: TrustedIssuer
     keys: IssuerKeys
     introspector: Introspector | None
 
@@ -65,9 +66,9 @@ class TokenVerifier(Verifier):
     """`auth.mode: jwt`: signed tokens of the configured issuers, keys kept per issuer; others by introspection.
 
     Args:
-        settings: issuers and cache.
-        keys: the keys of every issuer, by its exact `iss`.
-        introspectors: those issuers that can be asked.
+        settings: the cache.
+        keys: the issuers, with their keys.
+        introspectors: those issuers that can be asked, by name.
         store: answers that replicas share.
         clock: Unix time in seconds.
     """
@@ -75,16 +76,16 @@ class TokenVerifier(Verifier):
     def __init__(
         self,
         settings: AuthSettings,
-        keys: Mapping[str, IssuerKeys],
+        keys: Mapping[TrustedIssuer, IssuerKeys],
         introspectors: Mapping[str, Introspector] = MappingProxyType({}),
         store: AnswerStore | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
         self._issuers = {
-            issuer.issuer: _Issuer(issuer, keys[issuer.issuer], introspectors.get(issuer.issuer))
-            for issuer in settings.issuers
+            issuer.issuer: _Issuer(issuer, each, introspectors.get(issuer.issuer)) for issuer, each in keys.items()
         }
+        self._by_name = {name: issuer for issuer in self._issuers.values() for name in issuer.settings.names}
         self._inquiry = Inquiry(introspectors, settings.cache, self.counters, clock, store)
         self._settings = settings.cache
         self._clock = clock
@@ -139,23 +140,23 @@ class TokenVerifier(Verifier):
         return error
 
     async def _examine(self, text: str, digest: bytes) -> Principal:
-        if self._inquiry.takes_opaque and text.count(".") != 2:
+        if self._inquiry.takes_opaque and text.count(".") != 2 and text.isascii():
             return await self._flights.join(digest, lambda: self._ask(text, digest))
         token = parse(text)
         # Not verified yet: it only chooses which rules and keys are asked, by exact match.
         name = token.claims.get("iss")
-        issuer = self._issuers.get(name) if isinstance(name, str) else None
+        issuer = self._by_name.get(name) if isinstance(name, str) else None
         if issuer is None:
             raise refusal(Reason.UNKNOWN_ISSUER)
         check_header(token, issuer.settings)
         keys = issuer.keys.find(token.kid, token.algorithm)
-        if keys and not self._inquiry.wants(issuer.settings.issuer):
-            return self._judge(token, issuer, keys, digest).principal
-        return await self._flights.join(digest, lambda: self._wait(text, token, issuer, digest))
+        key = _matching(token, keys)
+        if key is not None and not self._inquiry.wants(issuer.settings.issuer):
+            return self._judge(token, issuer, key, digest).principal
+        return await self._flights.join(digest, lambda: self._wait(text, token, issuer, key, digest))
 
-    def _judge(self, token: Token, issuer: _Issuer, keys: tuple[SigningKey, ...], digest: bytes) -> _Verdict:
+    def _judge(self, token: Token, issuer: _Issuer, key: SigningKey, digest: bytes) -> _Verdict:
         """The verdict that needs nobody else; remembered, unless the provider has the last word."""
-        key = _signer(token, keys)
         now = self._clock()
         principal = to_principal(token.claims, issuer.settings, now)
         verdict = _Verdict(principal, issuer, key.thumbprint)
@@ -163,9 +164,8 @@ class TokenVerifier(Verifier):
             self._verdicts.put(digest, verdict, good_until(now, principal.expires_at, self._settings))
         return verdict
 
-    async def _wait(self, text: str, token: Token, issuer: _Issuer, digest: bytes) -> Principal:
-        keys = issuer.keys.find(token.kid, token.algorithm) or await self._wait_for_keys(token, issuer)
-        verdict = self._judge(token, issuer, keys, digest)
+    async def _wait(self, text: str, token: Token, issuer: _Issuer, key: SigningKey | None, digest: bytes) -> Principal:
+        verdict = self._judge(token, issuer, key or await self._signer(token, issuer), digest)
         name = issuer.settings.issuer
         if not self._inquiry.wants(name):
             return verdict.principal
@@ -191,6 +191,21 @@ class TokenVerifier(Verifier):
             raise refusal(Reason.UNKNOWN_KEY)
         return keys
 
+    async def _signer(self, token: Token, issuer: _Issuer) -> SigningKey:
+        """The key that signed the token, where none of those at hand did."""
+        key, keys = None, issuer.keys.find(token.kid, token.algorithm)
+        if not keys:
+            keys = await self._wait_for_keys(token, issuer)
+            key = _matching(token, keys)
+        # Another key may have taken the same name, or the place of a nameless one.
+        if key is None and await issuer.keys.renew():
+            keys = issuer.keys.find(token.kid, token.algorithm)
+            key = _matching(token, keys)
+        if key is None:
+            fits = any(token.algorithm in each.algorithms for each in keys)
+            raise refusal(Reason.SIGNATURE) if fits else refusal(Reason.KEY_MISMATCH, "the key is not for this alg")
+        return key
+
     @property
     def is_ready(self) -> bool:
         """Whether the keys of at least one issuer were loaded once, or opaque tokens can be asked about."""
@@ -209,35 +224,8 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
-def _signer(token: Token, keys: tuple[SigningKey, ...]) -> SigningKey:
-    """The key that signed the token."""
-    fitting = [key for key in keys if token.algorithm in key.algorithms]
-    if not fitting:
-        raise refusal(Reason.KEY_MISMATCH, "the key is not for this algorithm")
-    for key in fitting:
-        if is_signed_by(token, key):
-            return key
-    raise refusal(Reason.SIGNATURE)
-
-
-def problems(settings: AuthSettings) -> tuple[Problem, ...]:
-    """What makes these settings unusable, without any I/O."""
-    if settings.mode == "none":
-        return ()
-    found = []
-    if not settings.issuers:
-        found.append(Problem(("auth", "issuers"), "at least one issuer is required unless auth.mode is none"))
-    counted = Counter(issuer.issuer for issuer in settings.issuers)
-    for index, issuer in enumerate(settings.issuers):
-        where = ("auth", "issuers", index)
-        if counted[issuer.issuer] > 1:
-            found.append(Problem((*where, "issuer"), "this issuer is configured twice"))
-        if issuer.jwks_uri is None and not is_secure(issuer.issuer):
-            found.append(Problem((*where, "issuer"), "must be an https URL (http on loopback only), or give jwks_uri"))
-        if issuer.jwks_uri is not None and not is_secure(issuer.jwks_uri):
-            found.append(Problem((*where, "jwks_uri"), "must be an https URL (http on loopback only)"))
-        found += introspection_problems((*where, "introspection"), issuer.introspection)
-    return tuple(found)
+def _matching(token: Token, keys: tuple[SigningKey, ...]) -> SigningKey | None:
+    return next((key for key in keys if is_signed_by(token, key)), None)
 
 
 @asynccontextmanager
@@ -270,13 +258,12 @@ async def open_verifier(
         return
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session())
-        keys = {
-            issuer.issuer: IssuerKeys(issuer, session, policy or KeyPolicy(), monotonic) for issuer in settings.issuers
-        }
+        trusted = [resolve(issuer) for issuer in settings.issuers]
+        keys = {issuer: IssuerKeys(issuer, session, policy or KeyPolicy(), monotonic) for issuer in trusted}
         for one in keys.values():
             stack.push_async_callback(one.aclose)
             stack.push_async_callback(_stop, asyncio.create_task(one.keep_fresh()))
-        asking = open_introspectors(settings.issuers, keys, inquiry or InquiryPolicy(), clock, monotonic)
+        asking = open_introspectors(keys, inquiry or InquiryPolicy(), clock, monotonic)
         introspectors = await stack.enter_async_context(asking)
         verifier = TokenVerifier(settings, keys, introspectors, answer_store(settings, redis), clock)
         stack.push_async_callback(verifier.aclose)

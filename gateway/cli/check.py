@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.auth import verifier
+from gateway.auth.problems import problems as auth_problems
 from gateway.cli import audit
 from gateway.cli.words import counted
 from gateway.config.loader import Configuration
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _load(path: Path) -> tuple[Configuration, Catalog, Mapping[str, Engine]]:
     configuration = load_with_tools(path)
     settings = configuration.settings
-    if problems := (*verifier.problems(settings.auth), *redis.problems(settings.redis)):
+    if problems := (*auth_problems(settings.auth), *redis.problems(settings.redis)):
         raise ConfigError([configuration.problem(problem.path, problem.message) for problem in problems])
     engines = engines_of(configuration)
     return configuration, build(configuration, engines), engines

@@ -9,8 +9,8 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.accounts import credentials
-from gateway.config.auth import IssuerSettings
 from gateway.config.introspection import IntrospectionSettings
+from gateway.config.issuers import TrustedIssuer, misfits, resolve
 from gateway.config.models import GatewaySettings
 from gateway.config.problems import Finding, KeyPath
 from gateway.config.redis import MIN_KEY_LENGTH, RedisSettings
@@ -89,20 +89,30 @@ def _auth(settings: GatewaySettings) -> Iterator[Finding]:
     if auth.cache.backend == "redis" and settings.redis is None:
         yield Finding(("auth", "cache", "backend"), "expected the section redis beside it", (("redis",),))
     seen: dict[str, int] = {}
-    for index, issuer in enumerate(auth.issuers):
+    for index, written in enumerate(auth.issuers):
         path = ("auth", "issuers", index)
+        if found := tuple(misfits(path, written)):
+            yield from found
+            continue
+        issuer = resolve(written)
         yield from _issuer(path, issuer)
-        if (first := seen.setdefault(issuer.issuer, index)) != index:
+        first = min(seen.setdefault(name, index) for name in issuer.names)
+        if first != index:
             yield Finding((*path, "issuer"), f"the same as auth.issuers.{first}; give it once, with all audiences")
 
 
-def _issuer(path: KeyPath, issuer: IssuerSettings) -> Iterator[Finding]:
+def _issuer(path: KeyPath, issuer: TrustedIssuer) -> Iterator[Finding]:
+    preset = ((*path, "preset"),)
     if trouble := _url_trouble(issuer.issuer):
-        yield Finding((*path, "issuer"), trouble)
-    if issuer.jwks_uri is not None and (trouble := _url_trouble(issuer.jwks_uri, may_have_query=True)):
-        yield Finding((*path, "jwks_uri"), trouble)
-    if issuer.introspection is not None:
-        yield from _introspection((*path, "introspection"), issuer.introspection)
+        yield Finding((*path, "issuer"), trouble, preset)
+    further = {"discovery": issuer.discovery, "jwks_uri": issuer.jwks_uri, "advertised": issuer.advertised}
+    for key, url in further.items():
+        if url not in (None, issuer.issuer) and (trouble := _url_trouble(url, may_have_query=key != "advertised")):
+            yield Finding((*path, key), trouble, preset)
+    if issuer.written.introspection is not None and issuer.written.preset == "entra":
+        yield Finding((*path, "introspection"), "Entra answers no questions about tokens; leave it out", preset)
+    elif issuer.written.introspection is not None:
+        yield from _introspection((*path, "introspection"), issuer.written.introspection)
 
 
 def _introspection(path: KeyPath, asked: IntrospectionSettings) -> Iterator[Finding]:

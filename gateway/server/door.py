@@ -19,6 +19,7 @@ from gateway.errors import RateLimited, Refused
 from gateway.resilience.ratelimit import RateLimiter
 from gateway.server.snapshot import Snapshot
 
+_BEARER: Final = "Bearer "
 _CORRELATION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
@@ -123,8 +124,13 @@ async def authenticate(request: web.Request, snapshot: Snapshot) -> Principal:
     verifier = snapshot.verifier
     if snapshot.settings.auth.mode == "none":
         return await verifier.verify("")
-    names = request.query.keys() if request.rel_url.raw_query_string else ()
-    token = bearer_token(request.headers.getall("Authorization", []), names)
+    values = request.headers.getall("Authorization", [])
+    has_query = bool(request.rel_url.raw_query_string)
+    # What was verified before need not be judged by its form again.
+    is_usual = len(values) == 1 and not has_query and values[0].startswith(_BEARER)
+    if is_usual and (principal := verifier.known(values[0][len(_BEARER) :])):
+        return principal
+    token = bearer_token(values, request.query.keys() if has_query else ())
     return verifier.known(token) or await verifier.verify(token)
 
 

@@ -110,7 +110,8 @@ class OidcServer:
             [str(node(_NODE)), str(script)],
             cwd=CACHE,
             env={"PATH": os.environ.get("PATH", ""), "PROVIDER": json.dumps(self._configuration())},
-            stdin=subprocess.DEVNULL,
+            # It ends when this pipe does, however the tests' process ends.
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -122,10 +123,8 @@ class OidcServer:
     def kill(self) -> None:
         """End it at once, with every opaque token that it issued."""
         assert self._process is not None
-        assert self._process.stdout is not None
         self._process.kill()
-        self._process.wait(10)
-        self._process.stdout.close()
+        self._process.communicate(timeout=10)
 
     def rotate(self, *, keep_old: bool = True) -> None:
         """Start again with a new key, which signs from now on."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway.config.redis import RedisSettings
 from tests.servers.certificates import Authority
-from tests.servers.local import HOST, as_user, free_port, own
+from tests.servers.local import HOST, Guardian, as_user, free_port, own
 from tests.servers.programs import programs
 
 
@@ -36,6 +36,7 @@ class RedisServer:
         self.key = secrets.token_urlsafe(32)
         self.authority = Authority(folder / "tls") if has_tls else None
         self._process: subprocess.Popen[Any] | None = None
+        self._guardian: Guardian | None = None
         self._words = self._configuration()
 
     def _configuration(self) -> list[object]:
@@ -56,6 +57,7 @@ class RedisServer:
         self._process = process = subprocess.Popen(
             command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **as_user()
         )
+        self._guardian = Guardian(process.pid, self.folder)
         until = time.monotonic() + 10
         while True:
             try:
@@ -77,6 +79,9 @@ class RedisServer:
         assert self._process is not None
         self._process.kill()
         self._process.wait(10)
+        if self._guardian is not None:
+            self._guardian.dismiss()
+            self._guardian = None
 
     def restart(self) -> None:
         """Kill it and start it again, empty, on the same port."""

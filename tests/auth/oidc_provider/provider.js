@@ -27,5 +27,6 @@ const provider = new Provider(issuer, {
   },
 });
 
+process.stdin.resume().on('end', () => process.exit());
 provider.on('server_error', (ctx, error) => console.error(error));
 provider.listen(port, '127.0.0.1', () => console.log('listening'));
