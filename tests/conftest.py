@@ -22,6 +22,7 @@ SKIPPED = frozenset(filter(None, os.environ.get("GATEWAY_TEST_SKIP", "").split("
 ENGINES = {
     "postgresql": "postgresql",
     "own_postgresql": "postgresql",
+    "bench_world": "postgresql+wrk",
     "pgbouncer": "postgresql+pgbouncer",
     "postgresql+pgbouncer": "postgresql+pgbouncer",
     "mysql": "mysql",

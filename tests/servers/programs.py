@@ -48,6 +48,7 @@ PACKAGES: Final = {
         Package("oidc", ("npm",), (), "npm"),
         Package("chromium", ("chromium",), (), "chromium"),
         Package("pgbouncer", ("pgbouncer",), ("usr/sbin",), "pgbouncer"),
+        Package("wrk", ("wrk",), (), "wrk"),
     )
 }
 
