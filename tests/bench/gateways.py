@@ -71,7 +71,7 @@ def configuration(world: World, **overrides: Any) -> dict[str, Any]:
     }
     settings: dict[str, Any] = {
         "admin": {"port": 0},
-        "limits": {"requests_per_minute": 60_000_000, "burst": 1_000_000, "concurrency_per_client": 1000},
+        "limits": {"requests_per_minute": 1_000_000, "burst": 1_000_000, "concurrency_per_client": 1000},
         "auth": {"issuers": [{"issuer": world.issuer, "audiences": [AUDIENCE]}], "default_scopes": [SCOPE]},
         "sources": {"shop": source},
         "tools": {name: {"source": "shop", "scopes": [SCOPE], **tool} for name, tool in TOOLS.items()},
