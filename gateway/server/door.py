@@ -25,7 +25,7 @@ _BEARER: Final = "Bearer "
 _CORRELATION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
-def correlation_id(request: web.Request) -> str:
+def correlation_id(request: web.BaseRequest) -> str:
     """The caller's `X-Request-ID` when it is harmless, else a new one of 128 random bits."""
     offered = request.headers.get("X-Request-ID", "")
     return offered if _CORRELATION.fullmatch(offered) else secrets.token_hex(16)
@@ -109,7 +109,7 @@ class Proxies:
 
 
 async def authenticate(
-    request: web.Request, snapshot: Snapshot, endpoint: Endpoint, failures: FailedLogins, address: str
+    request: web.BaseRequest, snapshot: Snapshot, endpoint: Endpoint, failures: FailedLogins, address: str
 ) -> Principal:
     """The principal behind the request's bearer token, with everything that its scopes imply.
 
@@ -130,7 +130,7 @@ async def authenticate(
     return snapshot.scopes.enlarge(principal)
 
 
-async def _verified(request: web.Request, snapshot: Snapshot, failures: FailedLogins, address: str) -> Principal:
+async def _verified(request: web.BaseRequest, snapshot: Snapshot, failures: FailedLogins, address: str) -> Principal:
     verifier = snapshot.verifier
     if snapshot.settings.auth.mode == "none":
         return await verifier.verify("")

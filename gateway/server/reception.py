@@ -40,7 +40,7 @@ class Reception:
         self._proxies = door.Proxies(settings.server.trusted_proxies)
         self._admission = admission
 
-    async def receive(self, desk: Desk, request: web.Request) -> web.StreamResponse:
+    async def receive(self, desk: Desk, request: web.BaseRequest) -> web.StreamResponse:
         """One POST of an endpoint: admitted, served, answered, logged."""
         correlation_id = door.correlation_id(request)
         logs.correlation_id.set(correlation_id)
@@ -59,7 +59,7 @@ class Reception:
                 record.write()
 
     async def _answer(
-        self, desk: Desk, request: web.Request, correlation_id: str, record: Record
+        self, desk: Desk, request: web.BaseRequest, correlation_id: str, record: Record
     ) -> web.StreamResponse:
         try:
             return await self._serve(desk, request, correlation_id, record)
@@ -67,7 +67,9 @@ class Reception:
             record.outcome, record.detail = _outcome(error), error.detail
             return desk.refusals.respond(error, correlation_id, _early_status(error))
 
-    async def _serve(self, desk: Desk, request: web.Request, correlation_id: str, record: Record) -> web.StreamResponse:
+    async def _serve(
+        self, desk: Desk, request: web.BaseRequest, correlation_id: str, record: Record
+    ) -> web.StreamResponse:
         self._origins.check(request.headers.getall("Host", []), request.headers.get("Origin"))
         if (answer := self._cors.preflight(request, "POST")) is not None:
             return answer
