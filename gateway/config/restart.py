@@ -13,6 +13,9 @@ RESTART: Final[tuple[KeyPath, ...]] = (
     ("server", "host"),
     ("server", "port"),
     ("server", "reuse_port"),
+    ("server", "tls"),
+    ("server", "max_connections"),
+    ("server", "header_timeout"),
     ("server", "shutdown_grace"),
     ("admin",),
 )

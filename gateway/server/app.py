@@ -10,28 +10,24 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from aiohttp import web
-
 from gateway.config.loader import Configuration
-from gateway.config.server import AdminSettings, ServerSettings
-from gateway.errors import GatewayError
+from gateway.config.server import ServerSettings
 from gateway.server.admission import Admission
 from gateway.server.audiences import PATH
+from gateway.server.cors import Cors
+from gateway.server.crowd import Crowd, connections_that_fit
+from gateway.server.headers import Headers
 from gateway.server.health import Health
+from gateway.server.listener import StartError, bind, listen, running
 from gateway.server.live import Live
+from gateway.server.routes import READ, Handler, Routes
 from gateway.server.snapshot import Snapshot, open_snapshot
+from gateway.server.tls import CertificateError, Certificates
 from gateway.telemetry import tracing
 
 _log: Final = logging.getLogger("gateway.server")
-_KEEP_ALIVE: Final = 75.0
 _POLL: Final = 0.01
-# A token may be 16 KiB; what is larger is refused before anything looks at it.
-_MAX_HEADER: Final = 24 * 1024
-_MAX_LINE: Final = 8 * 1024
-
-
-class StartError(GatewayError):
-    """The gateway cannot start here; the message says what to change."""
+_ADMIN_CONNECTIONS: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,85 +95,63 @@ async def open_gateway(
     settings = configuration.settings.server
     async with AsyncExitStack() as stack:
         stack.enter_context(tracing.open_tracing())
-        snapshot = await open_snapshot(configuration)
-        lasting = await stack.enter_async_context(AsyncExitStack())
-        lasting.push_async_callback(snapshot.close)
-        main_socket = stack.enter_context(_bind(settings, "server"))
-        local_url = _url(settings.host, main_socket)
-        live = Live(snapshot, local_url, tools_changed)
-        lasting.pop_all()
+        main_socket = stack.enter_context(bind(settings.host, settings.port, "server", is_shared=settings.reuse_port))
+        local_url = _url(settings.host, main_socket, is_secure=settings.tls is not None)
+        live = Live(await open_snapshot(configuration), local_url, tools_changed)
         stack.push_async_callback(live.close)
-        health = Health(lambda: live.current.snapshot)
-        admin_socket = stack.enter_context(_bind(configuration.settings.admin, "admin"))
-        await stack.enter_async_context(_listen(_admin_app(health), admin_socket, 1.0))
-        await stack.enter_async_context(_listen(_app(live, health), main_socket, settings.shutdown_grace))
-        stack.callback(_begin_to_stop, health, live, settings.shutdown_grace)
-        gateway = Gateway(local_url + PATH, _url(configuration.settings.admin.host, admin_socket), live)
-        _log.info("serving", extra={"url": gateway.url, "admin_url": gateway.admin_url, "tools": len(snapshot.catalog)})
+        admin = configuration.settings.admin
+        admin_socket = stack.enter_context(bind(admin.host, admin.port, "admin"))
+        crowd = Crowd(_ADMIN_CONNECTIONS, settings.header_timeout)
+        serve = _admin_routes(live.health).serve
+        await stack.enter_async_context(
+            listen(serve, admin_socket, crowd, handshake_timeout=settings.header_timeout, grace=1.0)
+        )
+        await stack.enter_async_context(_listening(live.answer, main_socket, settings))
+        stack.callback(_begin_to_stop, live, settings.shutdown_grace)
+        gateway = Gateway(local_url + PATH, _url(admin.host, admin_socket), live)
+        told = {"url": gateway.url, "admin_url": gateway.admin_url, "tools": len(gateway.snapshot.catalog)}
+        _log.info("serving", extra=told)
         yield gateway
 
 
-def _begin_to_stop(health: Health, live: Live, grace: float) -> None:
-    health.is_stopping = True
-    live.current.background.deadline = asyncio.get_running_loop().time() + grace
+def _begin_to_stop(live: Live, grace: float) -> None:
+    live.stop(grace)
     _log.info("stopping", extra={"grace_s": grace})
 
 
-def _app(live: Live, health: Health) -> web.Application:
-    """The agents' listener: health, and everything else by the configuration in force."""
-    app = web.Application()
-    app.router.add_get("/healthz/live", health.live)
-    app.router.add_get("/healthz/ready", health.ready)
-    app.router.add_route("*", PATH, live.answer)
-    app.router.add_route("*", "/{path:.*}", live.answer)
-    return app
-
-
-def _admin_app(health: Health) -> web.Application:
-    app = web.Application()
-    app.router.add_get("/healthz/live", health.live)
-    app.router.add_get("/healthz/ready", health.ready_in_detail)
-    return app
-
-
-def _bind(settings: ServerSettings | AdminSettings, section: str) -> socket.socket:
-    """Take the address before anything is announced, so that port 0 is known and a taken port is said at once."""
-    is_shared = isinstance(settings, ServerSettings) and settings.reuse_port
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=1024, reuse_port=is_shared)
-    except OSError as error:
-        raise StartError(
-            f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}. "
-            f"Free the port or change {section}.port."
-        ) from error
-
-
-def _url(host: str, listener: socket.socket) -> str:
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
-    bracketed = f"[{reachable}]" if ":" in reachable else reachable
-    return f"http://{bracketed}:{listener.getsockname()[1]}"
+def _admin_routes(health: Health) -> Routes:
+    routes = Routes(Headers(Cors(()), is_secure=False))
+    routes.add("/healthz/live", health.live, READ)
+    routes.add("/healthz/ready", health.ready_in_detail, READ)
+    return routes
 
 
 @asynccontextmanager
-async def _listen(app: web.Application, listener: socket.socket, grace: float) -> AsyncIterator[None]:
-    """Accept connections while the block runs; then wait `grace` seconds for what is being served.
-
-    `handler_cancellation` is what carries a client's disconnect down to the database.
-    """
-    runner = web.AppRunner(
-        app,
-        handler_cancellation=True,
-        keepalive_timeout=_KEEP_ALIVE,
-        shutdown_timeout=grace,
-        access_log=None,
-        max_field_size=_MAX_HEADER,
-        max_line_size=_MAX_LINE,
-    )
-    try:
-        await runner.setup()
-        await web.SockSite(runner, listener, backlog=1024).start()
+async def _listening(serve: Handler, listener: socket.socket, settings: ServerSettings) -> AsyncIterator[None]:
+    """The agents' listener, in TLS where there is a certificate, which is then looked after."""
+    crowd = Crowd(connections_that_fit(settings.max_connections), settings.header_timeout)
+    async with AsyncExitStack() as stack:
+        certificates: Certificates | None = None
+        if settings.tls is not None:
+            try:
+                certificates = Certificates(settings.tls)
+            except CertificateError as error:
+                raise StartError(error.message) from error
+            await stack.enter_async_context(running(certificates.watch()))
+        listening = listen(
+            serve,
+            listener,
+            crowd,
+            handshake_timeout=settings.header_timeout,
+            grace=settings.shutdown_grace,
+            certificates=certificates,
+        )
+        await stack.enter_async_context(listening)
         yield
-    finally:
-        await runner.cleanup()
-        listener.close()
+
+
+def _url(host: str, listener: socket.socket, *, is_secure: bool = False) -> str:
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
+    bracketed = f"[{reachable}]" if ":" in reachable else reachable
+    scheme = "https" if is_secure else "http"
+    return f"{scheme}://{bracketed}:{listener.getsockname()[1]}"

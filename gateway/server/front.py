@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
 
 from gateway.auth.metadata import resource_metadata
+from gateway.server.cors import Cors
 from gateway.server.endpoint import endpoints
+from gateway.server.headers import Headers
+from gateway.server.health import Health
 from gateway.server.mcp import Background
 from gateway.server.reception import Desk, Reception
 from gateway.server.refusals import Refusals
+from gateway.server.routes import READ, Handler, Routes
 from gateway.server.snapshot import Snapshot
 from gateway.server.transport import Transport
 
 METADATA: Final = "/.well-known/oauth-protected-resource"
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Front:
@@ -27,43 +30,28 @@ class Front:
     Args:
         snapshot: what is served.
         local_url: how the listener is reached from this machine, without a path.
+        health: answers the probes, whatever the snapshot.
 
     Attributes:
-        users: requests that are being answered.
+        background: where writes are seen through whose client has left.
     """
 
-    def __init__(self, snapshot: Snapshot, local_url: str) -> None:
+    def __init__(self, snapshot: Snapshot, local_url: str, health: Health) -> None:
         self.snapshot = snapshot
         self.background = Background()
-        self.users = 0
+        self._users = 0
         self._emptied: asyncio.Event | None = None
-        self._answers = self._open_doors((snapshot.settings.server.public_url or local_url).rstrip("/"))
+        base_url = (snapshot.settings.server.public_url or local_url).rstrip("/")
+        self._routes = _routes(snapshot, health, self.background, base_url)
 
-    def _open_doors(self, base_url: str) -> Mapping[str, Answer]:
-        snapshot, answers = self.snapshot, dict[str, Answer]()
-        reception = Reception(snapshot)
-        for endpoint in endpoints(snapshot.settings, base_url):
-            scopes = endpoint.catalog(snapshot).entry_scopes
-            refusals = Refusals(base_url + METADATA + endpoint.path, scopes)
-            transport = Transport(endpoint, self.background, refusals, snapshot.admission)
-            answers[endpoint.path] = partial(reception.receive, Desk(endpoint, transport, refusals))
-            metadata = resource_metadata(endpoint.resource, snapshot.settings.auth, scopes, endpoint.title)
-            answers[METADATA + endpoint.path] = _document(metadata)
-            if not endpoint.toolset:
-                answers[METADATA] = _document(metadata)
-        return answers
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Whatever is asked here; counted, so that nothing is closed under a call."""
-        answer = self._answers.get(request.rel_url.raw_path)
-        if answer is None:
-            raise web.HTTPNotFound
-        self.users += 1
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Whatever is asked; counted, so that nothing is closed under a call."""
+        self._users += 1
         try:
-            return await answer(request)
+            return await self._routes.serve(request)
         finally:
-            self.users -= 1
-            if self._emptied is not None and not self.users:
+            self._users -= 1
+            if self._emptied is not None and not self._users:
                 self._emptied.set()
 
     async def retire(self, limit: float) -> None:
@@ -75,7 +63,7 @@ class Front:
         self.background.deadline = asyncio.get_running_loop().time() + limit
         try:
             self._emptied = asyncio.Event()
-            if self.users:
+            if self._users:
                 async with asyncio.timeout(limit):
                     await self._emptied.wait()
         except TimeoutError:
@@ -91,10 +79,30 @@ class Front:
             await self.snapshot.close()
 
 
-def _document(content: Mapping[str, Any]) -> Answer:
-    async def answer(request: web.Request) -> web.Response:
-        if request.method not in ("GET", "HEAD"):
-            raise web.HTTPMethodNotAllowed(request.method, ("GET", "HEAD"))
+def _routes(snapshot: Snapshot, health: Health, background: Background, base_url: str) -> Routes:
+    """The endpoints, their OAuth metadata, and health."""
+    cors = Cors(snapshot.settings.server.allowed_origins)
+    headers = Headers(cors, is_secure=base_url.startswith("https:"))
+    reception = Reception(snapshot, cors)
+    routes = Routes(headers)
+    for endpoint in endpoints(snapshot.settings, base_url):
+        scopes = endpoint.catalog(snapshot).entry_scopes
+        refusals = Refusals(base_url + METADATA + endpoint.path, scopes)
+        transport = Transport(endpoint, background, refusals, snapshot.admission, headers)
+        routes.add(endpoint.path, partial(reception.receive, Desk(endpoint, transport, refusals)))
+        document = _document(resource_metadata(endpoint.resource, snapshot.settings.auth, scopes, endpoint.title), cors)
+        methods = READ | {"OPTIONS"} if cors.is_on else READ
+        for path in (METADATA + endpoint.path, *(() if endpoint.toolset else (METADATA,))):
+            routes.add(path, document, methods)
+    routes.add("/healthz/live", health.live, READ)
+    routes.add("/healthz/ready", health.ready, READ)
+    return routes
+
+
+def _document(content: Mapping[str, Any], cors: Cors) -> Handler:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        if (preflight := cors.preflight(request, "GET")) is not None:
+            return preflight
         return web.json_response(content, headers={"Cache-Control": "public, max-age=300"})
 
     return answer

@@ -16,6 +16,7 @@ from gateway.config.models import GatewaySettings
 from gateway.config.restart import changes, pinned
 from gateway.errors import GatewayError
 from gateway.server.front import Front
+from gateway.server.health import Health
 from gateway.server.snapshot import Snapshot, open_snapshot
 
 _log: Final = logging.getLogger("gateway.server")
@@ -52,10 +53,12 @@ class Live:
 
     Attributes:
         current: answers all requests from now on; the one thing that a reload swaps.
+        health: of whatever is in force.
     """
 
     def __init__(self, snapshot: Snapshot, local_url: str, tools_changed: Callable[[], None]) -> None:
-        self.current = Front(snapshot, local_url)
+        self.health = Health(lambda: self.current.snapshot)
+        self.current = Front(snapshot, local_url, self.health)
         self._local_url = local_url
         self._tools_changed = tools_changed
         self._retiring: set[asyncio.Task[None]] = set()
@@ -66,7 +69,7 @@ class Live:
         """Snapshots that are still there for calls that began with them."""
         return len(self._retiring)
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request by the configuration in force now."""
         return await self.current.answer(request)
 
@@ -93,7 +96,7 @@ class Live:
                 await _settle(snapshot, settling)
                 if before.is_ready and not snapshot.is_ready:
                     raise NotReady(f"not ready within {settling:g} s: {snapshot.troubles}")
-                front = Front(snapshot, self._local_url)
+                front = Front(snapshot, self._local_url, self.health)
             except BaseException:
                 await snapshot.close()
                 raise
@@ -112,6 +115,11 @@ class Live:
         self._retiring.discard(task)
         if not task.cancelled() and (error := task.exception()):
             _log.error("an old configuration did not close cleanly", exc_info=error)
+
+    def stop(self, grace: float) -> None:
+        """Be unready from now on; what runs has `grace` seconds left."""
+        self.health.is_stopping = True
+        self.current.background.deadline = asyncio.get_running_loop().time() + grace
 
     async def close(self) -> None:
         """Close everything; the listener accepts no more and has waited for what it was serving."""
