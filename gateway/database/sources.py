@@ -100,6 +100,7 @@ class Source:
         self._shapes: dict[str, tuple[Column, ...]] = {}
         self._broken: dict[str, ToolError] = {}
         self._preparing: asyncio.Task[None] | None = None
+        self._began_down = before is not None and not pools.is_up
         if before is not None:
             self._inherit(before)
 
@@ -117,8 +118,10 @@ class Source:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the database has judged every statement."""
-        return self.is_up and all(each.name in self._shapes or each.name in self._broken for each in self._statements)
+        """Whether the database has judged every statement, or was handed over while it was down."""
+        if not self.is_up:
+            return self._began_down
+        return all(each.name in self._shapes or each.name in self._broken for each in self._statements)
 
     @property
     def trouble(self) -> str:

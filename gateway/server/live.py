@@ -73,12 +73,12 @@ class Live:
         """Answer a request by the configuration in force now."""
         return await self.current.answer(request)
 
-    async def replace(self, configuration: Configuration, settling: float = SETTLING) -> Replaced:
+    async def replace(self, configuration: Configuration, settling: float | None = None) -> Replaced:
         """Serve a configuration from now on; what runs finishes on the one before.
 
         Args:
             configuration: the whole of it.
-            settling: seconds it may take to reach what it names.
+            settling: seconds it may take to reach what it names; `SETTLING` when absent.
 
         Raises:
             ConfigError: a tool cannot be built.
@@ -93,9 +93,10 @@ class Live:
                 return replaced
             snapshot = await open_snapshot(dataclasses.replace(configuration, settings=settings), before)
             try:
-                await _settle(snapshot, settling)
+                limit = SETTLING if settling is None else settling
+                await _settle(snapshot, before, limit)
                 if before.is_ready and not snapshot.is_ready:
-                    raise NotReady(f"not ready within {settling:g} s: {snapshot.troubles}")
+                    raise NotReady(f"not ready within {limit:g} s: {snapshot.troubles}")
                 front = Front(snapshot, self._local_url, self.health)
             except BaseException:
                 await snapshot.close()
@@ -129,11 +130,12 @@ class Live:
         await self.current.close()
 
 
-async def _settle(snapshot: Snapshot, limit: float) -> None:
-    """Wait until databases and providers were reached, at most for `limit` seconds."""
+async def _settle(snapshot: Snapshot, before: Snapshot, limit: float) -> None:
+    """Wait until databases and providers were reached, at most for `limit` seconds; not for what was down before."""
+    known = snapshot.verifier is before.verifier
     loop = asyncio.get_running_loop()
     until = loop.time() + limit
-    while not snapshot.is_settled and loop.time() < until:  # noqa: ASYNC110 - many parts, without an event of their own
+    while not (snapshot.is_settled and (known or snapshot.verifier.is_ready)) and loop.time() < until:  # noqa: ASYNC110 - many parts, without an event of their own
         await asyncio.sleep(_POLL)
 
 

@@ -48,8 +48,8 @@ class Snapshot:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing more is to come: keys were loaded, and every database has judged its statements."""
-        return self.verifier.is_ready and all(source.is_settled for source in self.sources.values())
+        """Whether every database has judged its statements, but for those that were down already."""
+        return all(source.is_settled for source in self.sources.values())
 
     @property
     def troubles(self) -> dict[str, str]:
