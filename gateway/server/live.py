@@ -61,7 +61,7 @@ class Live:
         self.current = Front(snapshot, local_url, self.health)
         self._local_url = local_url
         self._tools_changed = tools_changed
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], Front] = {}
         self._turn = asyncio.Lock()
 
     @property
@@ -89,7 +89,8 @@ class Live:
             wanted = configuration.settings
             settings, waiting = pinned(before.settings, wanted)
             replaced = Replaced(changes(before.settings, wanted), waiting)
-            if settings == before.settings:
+            # The key of a Redis is not read again by whoever uses it: there, the same settings may mean another value.
+            if settings == before.settings and settings.redis is None:
                 return replaced
             snapshot = await open_snapshot(dataclasses.replace(configuration, settings=settings), before)
             try:
@@ -109,25 +110,26 @@ class Live:
     def _swap(self, front: Front) -> None:
         retired, self.current = self.current, front
         task = asyncio.create_task(retired.retire(retired.snapshot.settings.server.call_timeout + _MARGIN))
-        self._retiring.add(task)
+        self._retiring[task] = retired
         task.add_done_callback(self._retired)
 
     def _retired(self, task: asyncio.Task[None]) -> None:
-        self._retiring.discard(task)
+        self._retiring.pop(task)
         if not task.cancelled() and (error := task.exception()):
             _log.error("an old configuration did not close cleanly", exc_info=error)
 
     def stop(self, grace: float) -> None:
         """Be unready from now on; what runs has `grace` seconds left."""
         self.health.is_stopping = True
-        self.current.background.deadline = asyncio.get_running_loop().time() + grace
+        deadline = asyncio.get_running_loop().time() + grace
+        self.current.background.deadline = deadline
+        for front in self._retiring.values():
+            front.background.deadline = min(front.background.deadline, deadline)
 
     async def close(self) -> None:
         """Close everything; the listener accepts no more and has waited for what it was serving."""
-        for task in self._retiring:
-            task.cancel()
-        await asyncio.gather(*self._retiring, return_exceptions=True)
-        await self.current.close()
+        async with self._turn:
+            await asyncio.gather(*self._retiring, self.current.close(), return_exceptions=True)
 
 
 async def _settle(snapshot: Snapshot, before: Snapshot, limit: float) -> None:

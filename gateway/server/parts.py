@@ -68,8 +68,12 @@ class Parts:
         self._before = {}
 
     async def close(self) -> None:
-        """Let go of every part, the last kind first; the parts of one kind at once."""
+        """Let go of every part, the last kind first; the parts of one kind at once. One that fails stops no other."""
         self._before = {}
         held, self._held = self._held, {}
+        failures: list[BaseException] = []
         for _, kind in groupby(reversed(held), key=lambda key: key[0]):
-            await asyncio.gather(*(held[key].leave() for key in list(kind)))
+            results = await asyncio.gather(*(held[key].leave() for key in list(kind)), return_exceptions=True)
+            failures += [each for each in results if each is not None]
+        if failures:
+            raise failures[0]

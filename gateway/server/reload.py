@@ -94,7 +94,11 @@ class Reloader:
 
     async def _run(self, live: Live) -> None:
         while True:
-            await self.reload(live, await self._occasion())
+            try:
+                await self.reload(live, await self._occasion())
+            except Exception:  # noqa: BLE001 - watching goes on, whatever a file system raised
+                _log.exception("the files of the configuration cannot be watched")
+                await asyncio.sleep(self._look_every)
 
     async def _occasion(self) -> str:
         """Wait for a reason to read the files; its name."""
