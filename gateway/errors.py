@@ -47,6 +47,8 @@ class Code(StrEnum):
     """A column holds a value that JSON cannot carry exactly."""
     OUTCOME_UNKNOWN = "outcome_unknown"
     """The connection was lost during a write: it may or may not have happened."""
+    AUDIT_UNAVAILABLE = "audit_unavailable"
+    """The call could not be recorded: it was not run, or its answer is withheld."""
     INTERNAL = "internal"
     """A fault of the gateway; the correlation id finds it in the log."""
 
@@ -59,6 +61,7 @@ _RETRYABLE: Final = frozenset(
         Code.SOURCE_UNAVAILABLE,
         Code.CONNECTION_LOST,
         Code.CONFLICT,
+        Code.AUDIT_UNAVAILABLE,
     }
 )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.auth import verifier
-from gateway.cli import audit
+from gateway.cli import accounts
 from gateway.cli.words import counted
 from gateway.config.loader import Configuration
 from gateway.config.problems import ConfigError, KeyPath, Problem
@@ -112,7 +112,7 @@ async def _prepare_all(
         findings.problems += part.problems
         findings.warnings += part.warnings
         findings.audits |= part.audits
-    findings.warnings += audit.budgets(configuration, findings.audits)
+    findings.warnings += accounts.budgets(configuration, findings.audits)
 
 
 async def _check_source(
@@ -178,8 +178,8 @@ async def _audit(
         findings.warnings.append(configuration.problem(path, message))
         return
     findings.audits.setdefault(source, []).append(found)
-    findings.problems += audit.mistakes(configuration, path, found)
-    findings.warnings += audit.rights(configuration, path, found)
+    findings.problems += accounts.mistakes(configuration, path, found)
+    findings.warnings += accounts.rights(configuration, path, found)
 
 
 def _words(engine: Engine, error: Exception) -> str:

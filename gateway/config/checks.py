@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.accounts import credentials
+from gateway.config.audit import audit_contradictions
 from gateway.config.auth import IssuerSettings
 from gateway.config.models import GatewaySettings
 from gateway.config.problems import Finding, KeyPath
@@ -41,6 +42,7 @@ def find_contradictions(settings: GatewaySettings, names: frozenset[str] | None)
     """
     yield from _server(settings)
     yield from _auth(settings)
+    yield from audit_contradictions(settings.audit, settings.sources)
     for name, source in settings.sources.items():
         yield from _source(("sources", name), source)
     for name, tool in settings.tools.items():

@@ -12,6 +12,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from gateway.config.audit import AuditSettings
 from gateway.config.auth import AuthSettings
 from gateway.config.base import Name, Settings
 from gateway.config.limits import LimitSettings
@@ -40,6 +41,8 @@ class GatewaySettings(Settings):
     """Authentication."""
     limits: LimitSettings = LimitSettings()
     """Rate limits."""
+    audit: AuditSettings = AuditSettings()
+    """The record of who did what."""
     deployment: DeploymentSettings = DeploymentSettings()
     """The replicas."""
     sources: Annotated[Mapping[Name, AnySource], AfterValidator(MappingProxyType)] = Field(

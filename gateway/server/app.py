@@ -16,13 +16,16 @@ from gateway.auth.metadata import resource_metadata
 from gateway.config.loader import Configuration
 from gateway.config.server import AdminSettings, ServerSettings
 from gateway.errors import GatewayError
+from gateway.server.auditing import note_start
 from gateway.server.health import Health
 from gateway.server.mcp import Background
 from gateway.server.reception import Reception
 from gateway.server.refusals import Refusals
+from gateway.server.sinks import open_audit
 from gateway.server.snapshot import Snapshot, open_snapshot
 from gateway.server.transport import Transport
 from gateway.telemetry import tracing
+from gateway.telemetry.audit import events
 
 _log: Final = logging.getLogger("gateway.server")
 PATH: Final = "/mcp"
@@ -84,7 +87,8 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     settings = configuration.settings.server
     async with AsyncExitStack() as stack:
         stack.enter_context(tracing.open_tracing())
-        snapshot = await stack.enter_async_context(open_snapshot(configuration))
+        audit = await stack.enter_async_context(open_audit(configuration))
+        snapshot = await stack.enter_async_context(open_snapshot(configuration, audit))
         background = Background()
         stack.push_async_callback(background.drain)
         health = Health(lambda: snapshot)
@@ -95,8 +99,10 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         app = _app(snapshot, health, background, (settings.public_url or local_url).rstrip("/"))
         await stack.enter_async_context(_listen(app, main_socket, settings.shutdown_grace))
         stack.callback(_begin_to_stop, health, background, settings.shutdown_grace)
+        stack.callback(audit.note, events.GATEWAY_STOP, {"url": local_url + PATH})
         gateway = Gateway(local_url + PATH, _url(configuration.settings.admin.host, admin_socket), snapshot)
         _log.info("serving", extra={"url": gateway.url, "admin_url": gateway.admin_url, "tools": len(snapshot.catalog)})
+        note_start(audit, configuration, gateway.url)
         yield gateway
 
 

@@ -109,8 +109,8 @@ class Proxies:
         return any(parsed in network for network in self._networks)
 
 
-async def authenticate(request: web.Request, snapshot: Snapshot) -> Principal:
-    """The principal behind the request's bearer token.
+async def authenticate(request: web.Request, snapshot: Snapshot) -> tuple[Principal, bool]:
+    """The principal behind the request's bearer token, and whether the verdict is new.
 
     Raises:
         Unauthenticated: no token, two tokens, or one that does not verify.
@@ -118,9 +118,11 @@ async def authenticate(request: web.Request, snapshot: Snapshot) -> Principal:
     """
     verifier = snapshot.verifier
     if snapshot.settings.auth.mode == "none":
-        return await verifier.verify("")
+        return await verifier.verify(""), False
     token = bearer_token(request.headers.getall("Authorization", []), request.query.keys())
-    return verifier.known(token) or await verifier.verify(token)
+    if (known := verifier.known(token)) is not None:
+        return known, False
+    return await verifier.verify(token), True
 
 
 def admit(limiter: RateLimiter, principal: Principal) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import mcp_types as types
@@ -33,6 +34,7 @@ from gateway.server.answer import Answer
 from gateway.server.jsonrpc import Message, notification_bytes
 from gateway.server.snapshot import Snapshot
 from gateway.telemetry import tracing
+from gateway.tools.audited import audited
 from gateway.tools.execute import execute
 from gateway.tools.results import ToolResult
 
@@ -85,6 +87,7 @@ class Exchange:
         is_modern: whether the client speaks 2026-07-28 or later.
         result: a tool call's outcome, once there is one.
         tool: the tool's name, once it is known to exist.
+        address: the client's.
     """
 
     call: Call
@@ -94,6 +97,7 @@ class Exchange:
     is_modern: bool
     result: ToolResult | None = None
     tool: str = ""
+    address: str = ""
 
 
 @dataclass(slots=True)
@@ -142,7 +146,10 @@ async def _call_tool(ctx: Context, params: types.CallToolRequestParams) -> dict[
     exchange.tool = tool.name
     meta = (ctx.params or {}).get("_meta") or {}
     with tracing.tool_span(call, tool.name, ctx.protocol_version, meta) as span:
-        work = execute(call, snapshot.catalog, snapshot.sources, tool.name, params.arguments or {})
+        arguments = params.arguments or {}
+        run = partial(execute, call, snapshot.catalog, snapshot.sources, tool.name, arguments)
+        source = snapshot.sources[tool.source]
+        work = audited(snapshot.audit, call, exchange.address, tool, source, arguments, run)
         must_finish = tool.statement.writes and not exchange.is_modern
         result = await (exchange.background.see_through(work) if must_finish else work)
         if result.is_error:

@@ -6,9 +6,11 @@ import asyncio
 
 from aiohttp import web
 
+from gateway.context import Principal
 from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Unauthenticated
 from gateway.resilience.ratelimit import RateLimiter
 from gateway.server import door
+from gateway.server.auditing import note_success
 from gateway.server.record import Record
 from gateway.server.refusals import Refusals
 from gateway.server.snapshot import Snapshot
@@ -58,10 +60,22 @@ class Reception:
         self._origins.check(request.headers.getall("Host", []), request.headers.get("Origin"))
         if request.method != "POST":
             raise Refused(405, "Send JSON-RPC messages by POST; there is no stream to GET and no session to DELETE.")
-        principal = await door.authenticate(request, self._snapshot)
+        principal = await self._authenticate(request, correlation_id, record.address)
         record.client = principal.client_id or principal.subject
         door.admit(self._limiter, principal)
         return await self._transport.serve(request, self._snapshot, principal, correlation_id, record)
+
+    async def _authenticate(self, request: web.Request, correlation_id: str, address: str) -> Principal:
+        """The caller; a new verdict and a refusal leave their trace in the audit."""
+        audit = self._snapshot.audit
+        try:
+            principal, is_new = await door.authenticate(request, self._snapshot)
+        except Unauthenticated as error:
+            audit.failures.count(address, error.reason or "no_token")
+            raise
+        if is_new:
+            note_success(audit, principal, correlation_id, address)
+        return principal
 
 
 def _outcome(error: GatewayError) -> str:

@@ -10,6 +10,7 @@ from gateway.auth.verifier import Verifier, open_verifier
 from gateway.config.loader import Configuration
 from gateway.config.models import GatewaySettings
 from gateway.database.sources import Source, open_sources
+from gateway.telemetry.audit.recorder import Audit
 from gateway.tools.catalog import Catalog, build
 from gateway.tools.loading import engines_of
 
@@ -22,6 +23,7 @@ class Snapshot:
     verifier: Verifier
     catalog: Catalog
     sources: Mapping[str, Source]
+    audit: Audit
 
     @property
     def is_ready(self) -> bool:
@@ -32,8 +34,12 @@ class Snapshot:
 
 
 @asynccontextmanager
-async def open_snapshot(configuration: Configuration) -> AsyncIterator[Snapshot]:
+async def open_snapshot(configuration: Configuration, audit: Audit) -> AsyncIterator[Snapshot]:
     """Build everything a configuration names; databases and providers are reached in the background.
+
+    Args:
+        configuration: what to serve.
+        audit: outlives the snapshot.
 
     Raises:
         ConfigError: a tool cannot be built.
@@ -44,4 +50,4 @@ async def open_snapshot(configuration: Configuration) -> AsyncIterator[Snapshot]
     async with AsyncExitStack() as stack:
         verifier = await stack.enter_async_context(open_verifier(settings.auth))
         sources = await stack.enter_async_context(open_sources(settings, engines, catalog.statements()))
-        yield Snapshot(settings, verifier, catalog, sources)
+        yield Snapshot(settings, verifier, catalog, sources, audit)

@@ -33,6 +33,7 @@ from gateway.context import Call, Principal, Report, ignore
 from gateway.errors import GatewayError, ProtocolError, Refused, Wire, to_wire
 from gateway.server import mcp
 from gateway.server.answer import Answer
+from gateway.server.auditing import note_denial
 from gateway.server.jsonrpc import Message, error_bytes, notification_bytes, parse, result_bytes, wire_int
 from gateway.server.record import Record
 from gateway.server.refusals import Refusals
@@ -122,7 +123,7 @@ class Transport:
         answer = Answer(request, {"X-Request-ID": correlation_id}, may_stream=takes_stream)
         try:
             call = Call(correlation_id, principal, deadline, _reporter(answer, message))
-            exchange = mcp.Exchange(call, snapshot, answer, self._background, is_modern)
+            exchange = mcp.Exchange(call, snapshot, answer, self._background, is_modern, address=record.address)
             return await self._answer(request, exchange, message, record)
         except BaseException:
             await answer.abandon()
@@ -139,6 +140,7 @@ class Transport:
         except Exception as error:  # noqa: BLE001 - whatever failed, the client gets an answer that says nothing of it
             if not isinstance(error, GatewayError):
                 _log.exception("request failed inside the gateway")
+            note_denial(error, exchange, message)
             wire = to_wire(error)
             record.outcome, record.detail = str(wire.code), getattr(error, "detail", "")
             body, status = error_bytes(message.id, wire.code, wire.message, wire.data), _status(error, wire, exchange)

@@ -15,6 +15,7 @@ from gateway.config.tools import ToolSettings
 from gateway.context import Principal
 from gateway.database.engine import Column, Engine, Statement
 from gateway.errors import InsufficientScope, ProtocolError
+from gateway.telemetry.audit.redaction import Plan, plan
 from gateway.tools.classify import changes
 from gateway.tools.parameters import Parameters, compile_parameters
 from gateway.tools.results import Numbers, duplicate_columns, output_schema
@@ -40,6 +41,7 @@ class Tool:
         numbers: how large integers and decimals go out.
         parameters: what it takes.
         is_idempotent: whether running it twice is the same as running it once.
+        audit: how its calls are recorded.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Tool:
     numbers: Numbers
     parameters: Parameters
     is_idempotent: bool
+    audit: Plan
 
     @property
     def input_schema(self) -> dict[str, Any]:
@@ -180,17 +183,19 @@ def _make(
     if mistakes:
         return None, mistakes
     whole = configuration.settings
+    statement = render(name, scanned, engine, parameters.types, writes=settings.writes)
     tool = Tool(
         name=name,
         title=settings.title,
         description=settings.description,
         source=settings.source,
         scopes=frozenset(settings.scopes or whole.auth.default_scopes),
-        statement=render(name, scanned, engine, parameters.types, writes=settings.writes),
+        statement=statement,
         max_rows=settings.max_rows,
         numbers=settings.numbers or whole.server.numbers,
         parameters=parameters,
         is_idempotent=settings.idempotent or not settings.writes,
+        audit=plan(statement.text, parameters.schema.get("properties", {}), parameters.sensitive, parameters.clear),
     )
     return tool, []
 

@@ -26,6 +26,8 @@ class Parameters:
         schema: the published input schema (JSON Schema 2020-12).
         types: the JSON Schema type of each parameter, in the order of writing.
         places: where below the tool each parameter is written.
+        sensitive: whose values are never shown anywhere.
+        clear: whose values the audit records in clear.
     """
 
     schema: dict[str, Any]
@@ -33,7 +35,8 @@ class Parameters:
     places: Mapping[str, Path]
     _validator: Draft202012Validator
     _defaults: Mapping[str, Any]
-    _sensitive: frozenset[str]
+    sensitive: frozenset[str]
+    clear: frozenset[str]
 
     def values(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """A value for every parameter: the argument, else the default, else None.
@@ -57,7 +60,7 @@ class Parameters:
         strangers = [messages.unknown(name, self.types) for name in names]
         known = {name: value for name, value in arguments.items() if name in self.types}
         errors = islice(self._validator.iter_errors(known), _MAX_ERRORS)
-        return strangers + messages.explain(errors, self._sensitive)
+        return strangers + messages.explain(errors, self.sensitive)
 
 
 def compile_parameters(
@@ -80,10 +83,13 @@ def compile_parameters(
             mistakes.append((place, text))
     if mistakes:
         return None, mistakes
-    return _assemble(published, is_whole)
+    clear = frozenset(name for name, each in (short or {}).items() if each.get("audit") == "clear")
+    return _assemble(published, clear, is_whole)
 
 
-def _assemble(published: dict[str, Any], is_whole: bool) -> tuple[Parameters | None, list[Mistake]]:
+def _assemble(
+    published: dict[str, Any], clear: frozenset[str], is_whole: bool
+) -> tuple[Parameters | None, list[Mistake]]:
     properties = published.get("properties", {})
     mistakes: list[Mistake] = []
     types: dict[str, str] = {}
@@ -111,7 +117,7 @@ def _assemble(published: dict[str, Any], is_whole: bool) -> tuple[Parameters | N
         return None, mistakes
     places = {name: _place(("properties", name), is_whole) for name in types}
     sensitive = frozenset(name for name, each in properties.items() if _has_secret(each, published))
-    return Parameters(published, types, places, checker, defaults, sensitive), []
+    return Parameters(published, types, places, checker, defaults, sensitive, clear), []
 
 
 def _without_rules(published: dict[str, Any]) -> dict[str, Any]:

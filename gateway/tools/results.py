@@ -56,6 +56,7 @@ class ToolResult:
         is_error: whether the call failed.
         meta: for the result's `_meta`.
         row_count: rows in the result.
+        affected: rows changed by a write; None for a read.
         code: the failure's code, "" for a success.
         detail: the failure in the operator's words, for the log only.
     """
@@ -66,6 +67,7 @@ class ToolResult:
     is_error: bool = False
     meta: Mapping[str, Any] = field(default_factory=dict)
     row_count: int = 0
+    affected: int | None = None
     code: str = ""
     detail: str = field(default="", repr=False)
 
@@ -90,7 +92,7 @@ def present(table: Table, tool: Presentable) -> ToolResult:
     except (TypeError, ValueError, RecursionError) as error:
         raise _unrepresentable(table, convert, error) from error
     hints = (_narrowing(len(table.rows), tool.narrowing),) if table.is_truncated else ()
-    return ToolResult(encoded, encoded.decode(), hints, row_count=len(table.rows))
+    return ToolResult(encoded, encoded.decode(), hints, row_count=len(table.rows), affected=table.affected)
 
 
 def failure(error: ToolError, call: Call) -> ToolResult:

@@ -13,6 +13,7 @@ from gateway.config.problems import ConfigError
 from gateway.context import Principal
 from gateway.database.engine import Column, Kind, Statement
 from gateway.errors import InsufficientScope, ProtocolError
+from gateway.telemetry.audit.redaction import plan
 from gateway.tools.catalog import Catalog, Tool
 from gateway.tools.parameters import compile_parameters
 from tests.tools.conftest import Make, built
@@ -136,7 +137,19 @@ def _tool(name: str, scopes: set[str]) -> Tool:
     parameters, _ = compile_parameters(None, None)
     assert parameters is not None
     statement = Statement(name, "select 1", (), ())
-    return Tool(name, None, "", "s", frozenset(scopes), statement, 1, "exact", parameters, is_idempotent=True)
+    return Tool(
+        name,
+        None,
+        "",
+        "s",
+        frozenset(scopes),
+        statement,
+        1,
+        "exact",
+        parameters,
+        is_idempotent=True,
+        audit=plan("", {}, (), ()),
+    )
 
 
 class TestMistakes:
