@@ -42,7 +42,7 @@ class GatewaySettings(Settings):
     limits: LimitSettings = LimitSettings()
     """Rate limits."""
     audit: AuditSettings = AuditSettings()
-    """The record of who did what."""
+    """The audit: who did what."""
     deployment: DeploymentSettings = DeploymentSettings()
     """The replicas."""
     sources: Annotated[Mapping[Name, AnySource], AfterValidator(MappingProxyType)] = Field(

@@ -25,6 +25,8 @@ GENESIS: Final = "0" * 64
 """`prev` of the first record of a chain."""
 LINE: Final = re.compile(rb'(\{.+),"hash":"([0-9a-f]{64})"\}')
 """A record, without its line break: what is hashed, and the hash."""
+HASH: Final = re.compile(r"[0-9a-f]{64}")
+"""A digest as text."""
 HEAD: Final = "chain.head"
 """The event of a head, which is no link of the chain itself."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.errors import GatewayError
-from gateway.telemetry.audit.chain import HEAD, LINE, Link
+from gateway.telemetry.audit.chain import HASH, HEAD, LINE, Link
 
 MAX_LINE: Final = 16 << 20
 _OPENERS: Final[Mapping[str, Callable[[Path, str], Any]]] = {".gz": gzip.open, ".xz": lzma.open}
@@ -95,7 +95,7 @@ def entry(content: bytes) -> Entry | None:
     wanted: dict[str, type] = {"chain": str, "seq": int, "event": str, "time": str}
     if not all(isinstance(fields.get(name), kind) for name, kind in wanted.items()):
         return None
-    if not isinstance(fields.get("head" if fields["event"] == HEAD else "prev"), str):
+    if HASH.fullmatch(str(fields.get("head" if fields["event"] == HEAD else "prev"))) is None:
         return None
     return Entry(match[1], match[2].decode(), fields)
 
