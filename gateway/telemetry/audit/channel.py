@@ -73,15 +73,15 @@ class Channel:
         self._is_empty = asyncio.Event()
         self._is_empty.set()
 
-    def offer(self, seq: int, line: bytes) -> bool:
-        """Queue a line, if there is room."""
+    def offer(self, seq: int, line: bytes) -> None:
+        """Queue a line; one that finds no room is lost for this sink, which has failed then."""
         if len(self._lines) >= self._limit:
             self.lost += 1
-            return False
+            self._fail("its queue is full")
+            return
         self._lines.append((seq, line))
         self._is_empty.clear()
         self._wake.set()
-        return True
 
     async def run(self) -> None:
         """Write until cancelled."""

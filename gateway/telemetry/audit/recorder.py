@@ -135,13 +135,10 @@ class Audit:
         Raises:
             AuditUnavailable: one does not take it; it stays queued for when it does again.
         """
-        lost = [channel.lost for channel in self._required]
         seq = self.note(event, fields)
         if not self._policy.refuses or not self._required:
             return
         self.require()
-        if lost != [channel.lost for channel in self._required]:
-            raise AuditUnavailable("The queue of a required audit sink is full.")
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((seq, waiter))
         await waiter
@@ -223,6 +220,7 @@ class Audit:
         while self._waiters:
             _, waiter = self._waiters.popleft()
             if not waiter.done():
+                self._refused += 1
                 waiter.set_exception(AuditUnavailable("A required audit sink has failed."))
 
     async def _tell_head(self) -> None:
