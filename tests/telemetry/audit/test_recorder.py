@@ -14,8 +14,8 @@ from gateway.telemetry.audit.chain import Keys
 from gateway.telemetry.audit.failures import MAX_ADDRESSES, OTHERS
 from gateway.telemetry.audit.recorder import Audit, AuditUnavailable, Outlet, Policy, off
 from gateway.telemetry.audit.verify import Verifier
-from tests.telemetry.audit.support import SECRET, Shelf, write
 from tests.tally import Tally
+from tests.telemetry.audit.support import SECRET, Shelf, write
 
 
 def audit_of(*outlets: Outlet, **policy: float | bool) -> Audit:
@@ -214,7 +214,7 @@ async def test_cost(tally: Tally) -> None:
     """What a record costs on the loop's thread, without the wait for a sink."""
     shelf = Shelf()
     audit = audit_of(Outlet(shelf), queue=100_000)
-    fields = {name: "x" * 24 for name in ("correlation_id", "trace_id", "issuer", "subject", "client", "tool")}
+    fields = dict.fromkeys(("correlation_id", "trace_id", "issuer", "subject", "client", "tool"), "x" * 24)
     fields |= {"statement": "0" * 64, "source": "shop", "account": "reader", "outcome": "ok"}
     rounds = 5000
     async with audit.running():
