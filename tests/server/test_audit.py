@@ -167,13 +167,17 @@ async def test_no_planted_secret_or_identifier_is_in_any_record(tmp_path: Path) 
 async def test_a_cancelled_call_is_recorded(tmp_path: Path) -> None:
     file = tmp_path / "audit.jsonl"
     async with audited_world(tmp_path, file) as world:
+        await world.call("count_slowly", {"n": 1})
+        async with asyncio.timeout(10):
+            while world.gateway.snapshot.sources["shop"].stats.active:  # noqa: ASYNC110 - statements are prepared
+                await asyncio.sleep(0.01)
         call = asyncio.create_task(world.call("count_slowly", {"n": 100_000_000}))
         async with asyncio.timeout(10):
             while not world.gateway.snapshot.sources["shop"].stats.active:  # noqa: ASYNC110 - the database's own pace
                 await asyncio.sleep(0.01)
         call.cancel()
         await asyncio.wait({call})
-    assert of(records(file), events.TOOL_CALL)[0]["outcome"] == "cancelled"
+    assert of(records(file), events.TOOL_CALL)[1]["outcome"] == "cancelled"
 
 
 async def test_with_a_full_disk_reads_are_withheld_and_writes_do_not_happen(small_disk: Path, tmp_path: Path) -> None:

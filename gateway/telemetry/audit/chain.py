@@ -16,7 +16,6 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
@@ -29,6 +28,22 @@ HASH: Final = re.compile(r"[0-9a-f]{64}")
 """A digest as text."""
 HEAD: Final = "chain.head"
 """The event of a head, which is no link of the chain itself."""
+
+
+class Mac:
+    """HMAC-SHA256 (RFC 2104) with its two first blocks made once: for short texts a third of the cost."""
+
+    def __init__(self, key: bytes) -> None:
+        block = key.ljust(64, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
+
+    def digest(self, content: bytes) -> str:
+        """The code of the content, in hexadecimal."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(content)
+        outer.update(inner.digest())
+        return outer.hexdigest()
 
 
 class Keys:
@@ -44,7 +59,7 @@ class Keys:
     """
 
     def __init__(self, secret: str | None) -> None:
-        self._chain = _derive(secret, "chain") if secret else None
+        self._chain = Mac(_derive(secret, "chain")) if secret else None
         self.arguments = _derive(secret, "arguments") if secret else os.urandom(32)
         self.identity = _derive(secret, "identity").hex()[:16] if secret else ""
 
@@ -57,7 +72,7 @@ class Keys:
         """The hash of a record's bytes, in hexadecimal."""
         if self._chain is None:
             return hashlib.sha256(content).hexdigest()
-        return hmac.digest(self._chain, content, "sha256").hex()
+        return self._chain.digest(content)
 
 
 def _derive(secret: str, purpose: str) -> bytes:
@@ -99,28 +114,52 @@ class Chain:
         self._keys = keys
         self.identity = secrets.token_hex(16)
         self.seq = 0
-        self._hash = GENESIS
+        self._name = self.identity.encode()
+        self._hash = GENESIS.encode()
+        self._clock = Clock()
 
     def append(self, event: str, fields: Mapping[str, Any]) -> bytes:
         """The next record as a line, its line break included."""
         self.seq += 1
-        record = {"chain": self.identity, "seq": self.seq, "prev": self._hash, "time": timestamp(), "event": event}
-        content = encode({**record, **fields})[:-1]
-        self._hash = self._keys.digest(content)
-        return _line(content, self._hash)
+        inner = encode(fields)[1:-1]
+        content = b'{"chain":"%b","seq":%d,"prev":"%b","time":"%b","event":"%b"%b%b' % (
+            self._name,
+            self.seq,
+            self._hash,
+            self._clock.now(),
+            event.encode(),
+            b"," if inner else b"",
+            inner,
+        )
+        self._hash = self._keys.digest(content).encode()
+        return b'%b,"hash":"%b"}\n' % (content, self._hash)
 
     def head(self) -> bytes:
         """Where the chain stands, signed like a record: a line for another place than the records."""
-        record = {"chain": self.identity, "seq": self.seq, "head": self._hash, "time": timestamp(), "event": HEAD}
-        content = encode(record)[:-1]
-        return _line(content, self._keys.digest(content))
+        content = b'{"chain":"%b","seq":%d,"head":"%b","time":"%b","event":"%b"' % (
+            self._name,
+            self.seq,
+            self._hash,
+            self._clock.now(),
+            HEAD.encode(),
+        )
+        return b'%b,"hash":"%b"}\n' % (content, self._keys.digest(content).encode())
 
 
-def timestamp() -> str:
-    """Now, in UTC, to the microsecond (RFC 3339)."""
-    nanoseconds = time.time_ns()
-    moment = datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{moment}.{nanoseconds // 1000 % 1_000_000:06d}Z"
+class Clock:
+    """Now, in UTC, to the microsecond (RFC 3339); what stays the same for a second is made once."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._text = b""
+
+    def now(self) -> bytes:
+        """The time as records write it."""
+        second, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+        if second != self._second:
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
+            self._second = second
+        return b"%b.%06dZ" % (self._text, nanoseconds // 1000)
 
 
 def encode(record: Mapping[str, Any]) -> bytes:
@@ -129,7 +168,3 @@ def encode(record: Mapping[str, Any]) -> bytes:
         return orjson.dumps(record)
     except TypeError:
         return json.dumps(record, separators=(",", ":"), default=str).encode()
-
-
-def _line(content: bytes, digest: str) -> bytes:
-    return b'%b,"hash":"%b"}\n' % (content, digest.encode())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from gateway.telemetry.audit import events
-from gateway.telemetry.audit.chain import timestamp
+from gateway.telemetry.audit.chain import Clock
 
 MAX_ADDRESSES: Final = 100
 """Addresses told apart within a minute; the rest is counted together."""
@@ -35,7 +35,7 @@ class Failures:
             reason: one of the verifier's stable words.
         """
         if not self._reasons:
-            self._since = timestamp()
+            self._since = Clock().now().decode()
         known = address in self._reasons or len(self._reasons) < MAX_ADDRESSES
         self._reasons.setdefault(address if known else OTHERS, Counter())[reason] += 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.telemetry.audit.chain import encode
+from gateway.telemetry.audit.chain import Mac, encode
 from gateway.telemetry.audit.detectors import looks_personal
 
 _MAX_CLEAR: Final = 256
@@ -27,6 +26,8 @@ class Treatment(Enum):
     """A keyed hash: equal values have equal hashes, and nothing else can be told from it."""
     BOOLEAN = "boolean"
     """true and false in clear, anything else hashed."""
+    CHOICE = "choice"
+    """The values of an enumeration in clear, anything else hashed."""
     CLEAR = "clear"
     """In clear, unless a detector finds a personal identifier in it."""
     ABSENT = "absent"
@@ -67,11 +68,12 @@ def plan(statement: str, properties: Mapping[str, Any], sensitive: Iterable[str]
             treatments[name] = Treatment.CLEAR
         elif isinstance(schema, dict) and schema.get("type") in ("boolean", ["boolean", "null"]):
             treatments[name] = Treatment.BOOLEAN
+        elif isinstance(schema, dict) and isinstance(schema.get("enum"), list):
+            treatments[name] = Treatment.CHOICE
+            texts = (value for value in schema["enum"] if isinstance(value, str))
+            choices[name] = frozenset(value for value in texts if _is_short(value) and not looks_personal(value))
         else:
             treatments[name] = Treatment.HASH
-            if isinstance(schema, dict) and isinstance(schema.get("enum"), list):
-                safe = (value for value in schema["enum"] if _is_short(value) and not looks_personal(value))
-                choices[name] = frozenset(value for value in safe if isinstance(value, str))
     return Plan(hashlib.sha256(statement.encode()).hexdigest(), treatments, choices)
 
 
@@ -83,31 +85,40 @@ class Redactor:
     """
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
+        self._mac = Mac(key)
 
     def arguments(self, arguments: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
         """The arguments as they are recorded; those that the tool does not have are left out, with their names."""
         recorded: dict[str, Any] = {}
-        for name, treatment in plan.treatments.items():
-            if treatment is not Treatment.ABSENT and name in arguments:
-                recorded[name] = self._value(arguments[name], treatment, plan.choices.get(name))
+        for name, value in arguments.items():
+            treatment = plan.treatments.get(name, Treatment.ABSENT)
+            if value is None and treatment is not Treatment.ABSENT:
+                recorded[name] = None
+            elif treatment is Treatment.HASH:
+                recorded[name] = self.hash(value)
+            elif treatment is not Treatment.ABSENT:
+                is_safe = _is_safe(value, treatment, plan.choices.get(name))
+                recorded[name] = _plain(value) if is_safe else self.hash(value)
         return recorded
 
     def hash(self, value: Any) -> str:
         """The keyed hash of a JSON value (HMAC-SHA256, its first 128 bits); 1 and 1.0 are equal, 1 and "1" are not."""
-        content = b'"%b"' % value.encode(errors="surrogatepass") if type(value) is str else _canonical(value)
-        return _PREFIX + hmac.digest(self._key, content, "sha256").hex()[:_HASH_DIGITS]
+        if type(value) is str:
+            content = b'"' + value.encode(errors="surrogatepass")
+        else:
+            content = b"%d" % value if type(value) is int else _canonical(value)
+        return _PREFIX + self._mac.digest(content)[:_HASH_DIGITS]
 
-    def _value(self, value: Any, treatment: Treatment, choices: frozenset[str] | None) -> Any:
-        if value is None:
-            return None
-        if treatment is Treatment.BOOLEAN and isinstance(value, bool):
-            return value
-        if choices is not None and isinstance(value, str) and value in choices:
-            return value
-        if treatment is Treatment.CLEAR and _is_short(value) and not looks_personal(value):
-            return _plain(value)
-        return self.hash(value)
+
+def _is_safe(value: Any, treatment: Treatment, choices: frozenset[str] | None) -> bool:
+    """Whether a value may be in clear."""
+    match treatment:
+        case Treatment.BOOLEAN:
+            return isinstance(value, bool)
+        case Treatment.CHOICE:
+            return isinstance(value, str) and choices is not None and value in choices
+        case _:
+            return _is_short(value) and not looks_personal(value)
 
 
 def _is_short(value: Any) -> bool:

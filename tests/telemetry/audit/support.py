@@ -44,7 +44,7 @@ def head_of(line: bytes, secret: str | None = SECRET) -> bytes:
     link = last_link(line.rstrip())
     assert link is not None
     chain = Chain(keys)
-    chain.identity, chain.seq, chain._hash = link.chain, link.seq, link.hash
+    chain.seq, chain._name, chain._hash = link.seq, link.chain.encode(), link.hash.encode()
     return chain.head()
 
 
