@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
-from gateway.config.audit import AnySinkSettings, FileSinkSettings
+from gateway.config.audit import AnySinkSettings
 from gateway.config.loader import Configuration
+from gateway.server.table_sink import TableSink, open_source
 from gateway.telemetry.audit.chain import Keys, Previous
 from gateway.telemetry.audit.channel import Sink
 from gateway.telemetry.audit.file_sink import FileSink
+from gateway.telemetry.audit.otlp_sink import OtlpSink
 from gateway.telemetry.audit.recorder import Audit, Outlet, Policy
 from gateway.telemetry.audit.stream_sink import StreamSink
 
@@ -33,31 +35,33 @@ async def open_audit(configuration: Configuration, *, stream: int = STDOUT) -> A
     """
     settings = configuration.settings.audit
     secret = settings.chain_key.get_secret_value() if settings.chain_key else None
-    sinks = [(each, _sink(each, stream)) for each in settings.sinks]
-    outlets = [
-        Outlet(sink, is_required=given.required, takes_records=given.records == "all")
-        for each, sink in sinks
-        for given in each.given
-    ]
-    policy = Policy(settings.on_failure == "refuse", settings.queue, settings.write_timeout, settings.head_interval)
-    audit = Audit(Keys(secret), outlets, policy)
-    if not secret and sinks:
-        _log.warning("audit.chain_key is not set: whoever can write the records can also forge their chain")
-    async with audit.running(_previous([sink for _, sink in sinks])):
+    async with AsyncExitStack() as stack:
+        outlets = []
+        for sink in settings.sinks:
+            (given,) = sink.given
+            where = await _sink(sink, configuration, stream, stack)
+            outlets.append(Outlet(where, is_required=given.required, takes_records=given.records == "all"))
+        policy = Policy(settings.on_failure == "refuse", settings.queue, settings.write_timeout, settings.head_interval)
+        audit = Audit(Keys(secret), outlets, policy)
+        if not secret and outlets:
+            _log.warning("audit.chain_key is not set: whoever can write the records can also forge their chain")
+        await stack.enter_async_context(audit.running(_previous(outlets)))
         yield audit
 
 
-def _sink(settings: AnySinkSettings, stream: int) -> Sink:
-    if settings.file is not None:
-        return _file(settings.file)
+async def _sink(settings: AnySinkSettings, configuration: Configuration, stream: int, stack: AsyncExitStack) -> Sink:
+    if (file := settings.file) is not None:
+        return FileSink(file.path, fsync=file.fsync, rotate=file.rotate, keep=file.keep)
+    if (table := settings.postgresql) is not None:
+        whole = configuration.settings
+        source = await stack.enter_async_context(open_source(table.source, whole.sources[table.source]))
+        return TableSink(source, table.table, whole.audit.write_timeout)
+    if settings.otlp is not None:
+        return OtlpSink()
     return StreamSink(stream, "stdout" if stream == STDOUT else "stderr")
 
 
-def _file(settings: FileSinkSettings) -> FileSink:
-    return FileSink(settings.path, fsync=settings.fsync, rotate=settings.rotate, keep=settings.keep)
-
-
-def _previous(sinks: list[Sink]) -> Previous:
+def _previous(outlets: Sequence[Outlet]) -> Previous:
     """What the first file ended with that has an end."""
-    found = [sink.previous for sink in sinks if isinstance(sink, FileSink)]
+    found = [outlet.sink.previous for outlet in outlets if isinstance(outlet.sink, FileSink)]
     return next((each for each in found if each.link or each.torn), Previous())
