@@ -75,8 +75,8 @@ def _configure_search(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="an argument's value, recorded in clear or hashed; NAME:=JSON for JSON as it stands",
     )
-    parser.add_argument("--since", type=_moment, default="", metavar="TIME", help="this time or later (ISO 8601)")
-    parser.add_argument("--until", type=_moment, default="", metavar="TIME", help="before this time")
+    parser.add_argument("--since", type=_moment, metavar="TIME", help="this time or later (ISO 8601)")
+    parser.add_argument("--until", type=_moment, metavar="TIME", help="before this time")
     parser.add_argument("--limit", type=int, default=1000, metavar="N", help="most records (default: %(default)s)")
     parser.set_defaults(run=_search)
 
@@ -136,7 +136,7 @@ def _search(arguments: argparse.Namespace) -> int:
     fields = {name: value for name, value in asked.items() if value is not None}
     redactors = [Redactor(Keys(secret).arguments) for secret in _secrets(arguments.key_file)]
     values = dict(_argument(pair, redactors) for pair in arguments.argument)
-    found = search(arguments.files, Wanted(fields, values, arguments.since, arguments.until))
+    found = search(arguments.files, Wanted(fields, values, arguments.since or "", arguments.until or ""))
     is_found = False
     for line in islice(found, arguments.limit):
         is_found = True

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.auth import verifier
-from gateway.cli import accounts
+from gateway.cli import accounts, recording
 from gateway.cli.words import counted
 from gateway.config.loader import Configuration
 from gateway.config.problems import ConfigError, KeyPath, Problem
@@ -50,11 +50,13 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         configuration, catalog, engines = _load(arguments.config)
         if not arguments.offline:
-            asyncio.run(_prepare_all(configuration, engines, catalog.statements(), findings))
+            asyncio.run(_ask(configuration, engines, catalog.statements(), findings))
     except ConfigError as error:
         if not arguments.json:
             raise
         findings.problems, catalog = list(error.problems), None
+    else:
+        findings.warnings += recording.warnings(configuration)
     if arguments.json:
         print(json.dumps(_report(findings, catalog, is_offline=arguments.offline), indent=2))
         return 1 if findings.problems else 0
@@ -93,6 +95,20 @@ def _told(problem: Problem) -> dict[str, object]:
         "key": ".".join(map(str, problem.path)),
         "message": problem.message,
     }
+
+
+async def _ask(
+    configuration: Configuration,
+    engines: Mapping[str, Engine],
+    statements: Mapping[str, Sequence[Statement]],
+    findings: Findings,
+) -> None:
+    """Ask the databases, once the audit has the record that this command does."""
+    try:
+        async with recording.recorded(configuration, "check"):
+            await _prepare_all(configuration, engines, statements, findings)
+    except recording.NotRecorded as error:
+        findings.problems.append(configuration.problem(("audit",), error.message))
 
 
 async def _prepare_all(

@@ -155,5 +155,3 @@ async def test_a_collector_gets_each_record_word_for_word(tmp_path: Path, monkey
     assert Verifier([SECRET]).verify([write(tmp_path / "otlp.jsonl", lines)]).is_whole
     call = next(record for record in taken if record.event_name == f"audit.{events.TOOL_CALL}")
     assert {"audit.tool", "audit.subject"} <= {attribute.key for attribute in call.attributes}
-
-
