@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 Report = Callable[[str], None]
 """Takes one line of progress for the caller; never blocks, drops when the reader is slow."""
@@ -62,3 +62,21 @@ class Call:
     def remaining(self) -> float:
         """Seconds until the deadline; never negative."""
         return max(0.0, self.deadline - asyncio.get_running_loop().time())
+
+
+MISSING: Final = object()
+"""What is found where there is no claim; null is a claim."""
+
+
+def claim_at(claims: Mapping[str, Any], path: str) -> Any:
+    """The claim at a dotted path; the longest name wins, since names may hold dots themselves. Else `MISSING`."""
+    parts = path.split(".")
+    for length in range(len(parts), 0, -1):
+        found = claims.get(".".join(parts[:length]), MISSING)
+        if length == len(parts) and found is not MISSING:
+            return found
+        if isinstance(found, Mapping):
+            inner = claim_at(found, ".".join(parts[length:]))
+            if inner is not MISSING:
+                return inner
+    return MISSING

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+from yarl import URL
 
 from gateway.config.loader import load
 from gateway.demo.identity import IdentityProvider
@@ -169,7 +170,7 @@ class World:
         headers: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         raw: bytes | None = None,
         method: str = "POST",
-        url: str | None = None,
+        url: str | URL | None = None,
     ) -> Reply:
         """Send one request as it stands and read the answer to its end."""
         sent = [("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream")]

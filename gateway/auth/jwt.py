@@ -21,7 +21,7 @@ from jwt.algorithms import get_default_algorithms
 
 from gateway.auth.bearer import MAX_TOKEN_BYTES
 from gateway.auth.refusal import Reason, refusal
-from gateway.config.auth import IssuerSettings
+from gateway.config.issuers import TrustedIssuer
 
 _ALGORITHMS: Final = get_default_algorithms()
 
@@ -38,8 +38,6 @@ _PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"
 _MAX_MEMBER: Final = 2048
 _RSA_BITS: Final = range(2048, 8193)
 
-# `typ` is a media type without regard to case, and "application/" may be left out (RFC 7515 section 4.1.9).
-_ACCESS_TOKEN_TYPES: Final = frozenset({"jwt", "at+jwt", "okta-internal-at+jwt"})
 # Each changes how the token must be read; none is understood here, so none may be overlooked.
 _REFUSED_MEMBERS: Final = ("crit", "b64", "enc", "zip", "cty")
 
@@ -193,7 +191,7 @@ def _json_object(data: bytes, part: str) -> dict[str, Any]:
     return value
 
 
-def check_header(token: Token, issuer: IssuerSettings) -> None:
+def check_header(token: Token, issuer: TrustedIssuer) -> None:
     """Everything that can be refused before a key is touched (RFC 8725 sections 3.1, 3.11).
 
     `jku`, `jwk`, `x5u` and `x5c` are ignored: keys come from the configured issuer only.
@@ -210,8 +208,9 @@ def check_header(token: Token, issuer: IssuerSettings) -> None:
             raise refusal(Reason.HEADER, f"header member {member}")
     if "kid" in header and token.kid is None:
         raise refusal(Reason.HEADER, "kid is not text")
+    # A media type without regard to case; "application/" may be left out (RFC 7515 section 4.1.9).
     kind = header.get("typ", "JWT")
-    if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in _ACCESS_TOKEN_TYPES:
+    if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in issuer.token_types:
         raise refusal(Reason.TOKEN_TYPE, "typ is not that of an access token")
 
 

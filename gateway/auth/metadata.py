@@ -9,6 +9,7 @@ from typing import Any, Final
 from yarl import URL
 
 from gateway.config.auth import AuthSettings
+from gateway.config.issuers import resolve
 
 _WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
 _SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
@@ -36,7 +37,9 @@ def resource_metadata(resource: str, settings: AuthSettings, scopes: Iterable[st
         "scopes_supported": sorted(set(_writable(scopes)) - {"offline_access"}),
     }
     if settings.issuers and settings.mode != "none":
-        document["authorization_servers"] = [issuer.issuer for issuer in settings.issuers]
+        document["authorization_servers"] = list(
+            dict.fromkeys(resolve(issuer).advertised for issuer in settings.issuers)
+        )
     return document
 
 

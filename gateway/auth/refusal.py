@@ -35,6 +35,10 @@ class Reason(StrEnum):
     """The signature does not verify."""
     CLAIMS = "claims"
     """A required claim is missing, or a claim has the wrong type."""
+    CLAIMS_ELSEWHERE = "claims_elsewhere"
+    """The token only refers to claims that are needed (too many groups)."""
+    LIFETIME = "lifetime"
+    """Issued for longer than the configured maximum, or without `iat` where there is one."""
     EXPIRED = "expired"
     """`exp` has passed."""
     NOT_YET_VALID = "not_yet_valid"
@@ -51,6 +55,8 @@ _GENERIC: Final = "The access token is not valid here; get a new one from the au
 _MESSAGES: Final = {
     Reason.SEVERAL_TOKENS: "Send exactly one Authorization header.",
     Reason.TOKEN_IN_QUERY: "Send the access token in the Authorization header, never in the URL.",
+    Reason.CLAIMS_ELSEWHERE: "The access token leaves out claims that this server needs; they are too many to fit.",
+    Reason.LIFETIME: "The access token lives longer than this server accepts; get one with a shorter life.",
     Reason.EXPIRED: "The access token has expired; get a new one from the authorization server.",
     Reason.NOT_YET_VALID: "The access token is not valid yet.",
     Reason.AUDIENCE: "The access token was issued for another resource; request one for this server.",

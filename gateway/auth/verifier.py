@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import time
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from gateway.auth.claims import to_principal
 from gateway.auth.jwks import IssuerKeys, KeyPolicy
 from gateway.auth.jwt import SigningKey, Token, check_header, is_signed_by, parse
 from gateway.auth.refusal import Reason, refusal
-from gateway.config.auth import AuthSettings, IssuerSettings
+from gateway.config.auth import AuthSettings
+from gateway.config.issuers import TrustedIssuer, misfits, resolve
 from gateway.config.problems import ConfigError, Problem
 from gateway.context import Principal
 from gateway.errors import IdentityProviderUnavailable, Unauthenticated
@@ -81,7 +81,7 @@ class OpenDoor(Verifier):
 
 @dataclass(frozen=True, slots=True)
 class _Issuer:
-    settings: IssuerSettings
+    settings: TrustedIssuer
     keys: IssuerKeys
 
 
@@ -96,15 +96,16 @@ class TokenVerifier(Verifier):
     """`auth.mode: jwt`: signed tokens of the configured issuers, keys kept per issuer.
 
     Args:
-        settings: issuers and cache.
-        keys: the keys of every issuer, by its exact `iss`.
+        settings: the cache.
+        keys: the issuers, with their keys.
         clock: Unix time in seconds.
     """
 
     def __init__(
-        self, settings: AuthSettings, keys: Mapping[str, IssuerKeys], clock: Callable[[], float] = time.time
+        self, settings: AuthSettings, keys: Mapping[TrustedIssuer, IssuerKeys], clock: Callable[[], float] = time.time
     ) -> None:
-        self._issuers = {issuer.issuer: _Issuer(issuer, keys[issuer.issuer]) for issuer in settings.issuers}
+        self._issuers = {issuer.issuer: _Issuer(issuer, each) for issuer, each in keys.items()}
+        self._by_name = {name: issuer for issuer in self._issuers.values() for name in issuer.settings.names}
         self._settings = settings.cache
         self._clock = clock
         self._verdicts: ExpiringCache[_Verdict] = ExpiringCache(settings.cache.max_entries, clock)
@@ -150,7 +151,7 @@ class TokenVerifier(Verifier):
         token = parse(text)
         # Not verified yet: it only chooses which rules and keys are asked, by exact match.
         name = token.claims.get("iss")
-        issuer = self._issuers.get(name) if isinstance(name, str) else None
+        issuer = self._by_name.get(name) if isinstance(name, str) else None
         if issuer is None:
             raise refusal(Reason.UNKNOWN_ISSUER)
         check_header(token, issuer.settings)
@@ -160,7 +161,7 @@ class TokenVerifier(Verifier):
             # Others may have waited with the same token: one of us verifies, the rest recall.
             if principal := self._recall(digest):
                 return principal
-        key = _signer(token, keys)
+        key = await self._signer(token, issuer, keys)
         now = self._clock()
         principal = to_principal(token.claims, issuer.settings, now)
         until = good_until(now, principal.expires_at, self._settings)
@@ -178,6 +179,18 @@ class TokenVerifier(Verifier):
             raise refusal(Reason.UNKNOWN_KEY)
         return keys
 
+    async def _signer(self, token: Token, issuer: _Issuer, keys: tuple[SigningKey, ...]) -> SigningKey:
+        """The key that signed the token."""
+        key = _matching(token, keys)
+        # Another key may have taken the same name, or the place of a nameless one.
+        if key is None and await issuer.keys.renew():
+            keys = issuer.keys.find(token.kid, token.algorithm)
+            key = _matching(token, keys)
+        if key is None:
+            fits = any(token.algorithm in each.algorithms for each in keys)
+            raise refusal(Reason.SIGNATURE) if fits else refusal(Reason.KEY_MISMATCH, "the key is not for this alg")
+        return key
+
     @property
     def is_ready(self) -> bool:
         """Whether the keys of at least one issuer were loaded once."""
@@ -192,15 +205,8 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
-def _signer(token: Token, keys: tuple[SigningKey, ...]) -> SigningKey:
-    """The key that signed the token."""
-    fitting = [key for key in keys if token.algorithm in key.algorithms]
-    if not fitting:
-        raise refusal(Reason.KEY_MISMATCH, "the key is not for this algorithm")
-    for key in fitting:
-        if is_signed_by(token, key):
-            return key
-    raise refusal(Reason.SIGNATURE)
+def _matching(token: Token, keys: tuple[SigningKey, ...]) -> SigningKey | None:
+    return next((key for key in keys if is_signed_by(token, key)), None)
 
 
 def problems(settings: AuthSettings) -> tuple[Problem, ...]:
@@ -210,15 +216,21 @@ def problems(settings: AuthSettings) -> tuple[Problem, ...]:
     found = []
     if not settings.issuers:
         found.append(Problem(("auth", "issuers"), "at least one issuer is required unless auth.mode is none"))
-    counted = Counter(issuer.issuer for issuer in settings.issuers)
-    for index, issuer in enumerate(settings.issuers):
+    seen: set[str] = set()
+    for index, written in enumerate(settings.issuers):
         where = ("auth", "issuers", index)
-        if counted[issuer.issuer] > 1:
+        if misfitting := [Problem(each.path, each.message) for each in misfits(where, written)]:
+            found += misfitting
+            continue
+        issuer = resolve(written)
+        if not seen.isdisjoint(issuer.names):
             found.append(Problem((*where, "issuer"), "this issuer is configured twice"))
-        if issuer.jwks_uri is None and not is_secure(issuer.issuer):
-            found.append(Problem((*where, "issuer"), "must be an https URL (http on loopback only), or give jwks_uri"))
+        seen |= issuer.names
         if issuer.jwks_uri is not None and not is_secure(issuer.jwks_uri):
             found.append(Problem((*where, "jwks_uri"), "must be an https URL (http on loopback only)"))
+        if issuer.jwks_uri is None and not is_secure(issuer.discovery):
+            key = "issuer" if issuer.discovery == issuer.issuer else "discovery"
+            found.append(Problem((*where, key), "must be an https URL (http on loopback only), or give jwks_uri"))
     return tuple(found)
 
 
@@ -248,9 +260,8 @@ async def open_verifier(
         return
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session())
-        keys = {
-            issuer.issuer: IssuerKeys(issuer, session, policy or KeyPolicy(), monotonic) for issuer in settings.issuers
-        }
+        trusted = [resolve(issuer) for issuer in settings.issuers]
+        keys = {issuer: IssuerKeys(issuer, session, policy or KeyPolicy(), monotonic) for issuer in trusted}
         for one in keys.values():
             stack.push_async_callback(one.aclose)
             stack.push_async_callback(_stop, asyncio.create_task(one.keep_fresh()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 from pathlib import Path
 from typing import Final
@@ -50,5 +51,8 @@ async def serve_until_signal(configuration: Configuration) -> None:
     elif not configuration.settings.audit.sinks:
         _log.warning("nothing is audited: audit.sinks names no place for the records")
     async with open_gateway(configuration):
+        # What was made until now stays: the collector need not walk it again with every call's litter.
+        gc.collect()
+        gc.freeze()
         await wait_for_signal()
     _log.info("stopped")

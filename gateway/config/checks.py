@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.accounts import credentials
 from gateway.config.audit import audit_contradictions
-from gateway.config.auth import IssuerSettings
+from gateway.config.issuers import TrustedIssuer, misfits, resolve
 from gateway.config.models import GatewaySettings
 from gateway.config.problems import Finding, KeyPath
 from gateway.config.sources import PostgresqlSettings, SourceSettings, SqliteSettings
@@ -84,18 +84,26 @@ def _auth(settings: GatewaySettings) -> Iterator[Finding]:
         message = "expected at least one issuer, since auth.mode is jwt; without one nobody may call"
         yield Finding(("auth", "issuers"), message, (("auth", "mode"),))
     seen: dict[str, int] = {}
-    for index, issuer in enumerate(auth.issuers):
+    for index, written in enumerate(auth.issuers):
         path = ("auth", "issuers", index)
+        if found := tuple(misfits(path, written)):
+            yield from found
+            continue
+        issuer = resolve(written)
         yield from _issuer(path, issuer)
-        if (first := seen.setdefault(issuer.issuer, index)) != index:
+        first = min(seen.setdefault(name, index) for name in issuer.names)
+        if first != index:
             yield Finding((*path, "issuer"), f"the same as auth.issuers.{first}; give it once, with all audiences")
 
 
-def _issuer(path: KeyPath, issuer: IssuerSettings) -> Iterator[Finding]:
+def _issuer(path: KeyPath, issuer: TrustedIssuer) -> Iterator[Finding]:
+    preset = ((*path, "preset"),)
     if trouble := _url_trouble(issuer.issuer):
-        yield Finding((*path, "issuer"), trouble)
-    if issuer.jwks_uri is not None and (trouble := _url_trouble(issuer.jwks_uri, may_have_query=True)):
-        yield Finding((*path, "jwks_uri"), trouble)
+        yield Finding((*path, "issuer"), trouble, preset)
+    further = {"discovery": issuer.discovery, "jwks_uri": issuer.jwks_uri, "advertised": issuer.advertised}
+    for key, url in further.items():
+        if url not in (None, issuer.issuer) and (trouble := _url_trouble(url, may_have_query=key != "advertised")):
+            yield Finding((*path, key), trouble, preset)
 
 
 def _source(path: KeyPath, source: SourceSettings) -> Iterator[Finding]:

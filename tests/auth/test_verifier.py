@@ -272,6 +272,29 @@ async def test_the_issuers_own_list_of_algorithms_counts() -> None:
             assert await reason_of(verifier, sign(claims(), algorithm="RS256", kid="rsa")) == "algorithm"
 
 
+async def test_each_issuer_has_its_own_rules() -> None:
+    async with FaultyProvider() as provider:
+        provider.faults["/jwks"] = answers(json.dumps({"keys": [jwk(rsa_key("main"), "RS256", "k1")]}))
+        strict: dict[str, Any] = {"issuer": "https://strict.example", "trailing_slash": "any", "audiences": ("strict",)}
+        strict |= {"token_type": "at+jwt", "max_token_life": "10m"}
+        lax = {"issuer": ISSUER, "audiences": (AUDIENCE,), "scopes_from": ("roles",), "leeway": "60s"}
+        issuers = [{**each, "jwks_uri": provider.jwks_uri} for each in (strict, lax)]
+        async with open_verifier(AuthSettings.model_validate({"issuers": tuple(issuers)})) as opened:
+            verifier = await until_ready(opened)
+            await until(lambda: set(verifier.status().values()) == {"ready"})
+            now = int(time.time())
+            good = claims(iss="https://strict.example/", aud="strict", exp=now + 300)
+            principal = await verifier.verify(sign(good))
+            assert (principal.issuer, principal.scopes) == ("https://strict.example", frozenset("ab"))
+            for typ in ("JWT", "application/okta-internal-at+jwt", ...):
+                assert await reason_of(verifier, sign(good, header={"typ": typ})) == "token_type"
+            assert await reason_of(verifier, sign({**good, "aud": AUDIENCE})) == "audience"
+            assert await reason_of(verifier, sign({**good, "exp": now + 3600})) == "lifetime"
+            other = await verifier.verify(sign(claims(roles=["r"], exp=now - 45), header={"typ": "JWT"}))
+            assert (other.issuer, other.scopes) == (ISSUER, frozenset("r"))
+            assert await reason_of(verifier, sign(claims(aud="strict"))) == "audience"
+
+
 @pytest.mark.parametrize("token", ["", "anything", "a.b.c"])
 async def test_mode_none_lets_everybody_in(token: str) -> None:
     async with open_verifier(AuthSettings(mode="none")) as verifier:
@@ -288,7 +311,7 @@ async def test_mode_none_lets_everybody_in(token: str) -> None:
     ("issuers", "jwks_uri", "key", "message"),
     [
         ([], None, ("auth", "issuers"), "at least one"),
-        (["https://a.example", "https://a.example"], None, ("auth", "issuers", 0, "issuer"), "twice"),
+        (["https://a.example", "https://a.example"], None, ("auth", "issuers", 1, "issuer"), "twice"),
         (["http://a.example"], None, ("auth", "issuers", 0, "issuer"), "https"),
         (["my-issuer"], None, ("auth", "issuers", 0, "issuer"), "https"),
         (["https://user:pass@a.example"], None, ("auth", "issuers", 0, "issuer"), "https"),
