@@ -52,6 +52,8 @@ class Health:
                 for name, source in snapshot.sources.items()
             },
         }
+        if snapshot.audit.is_on:
+            body["audit"] = words("; ".join(f"{sink}: {text}" for sink, text in snapshot.audit.troubles.items()))
         return web.json_response(
             body, status=200 if is_ready else 503, dumps=lambda value: orjson.dumps(value).decode()
         )

@@ -36,17 +36,28 @@ async def open_audit(configuration: Configuration, *, stream: int = STDOUT) -> A
     settings = configuration.settings.audit
     secret = settings.chain_key.get_secret_value() if settings.chain_key else None
     async with AsyncExitStack() as stack:
-        outlets = []
-        for sink in settings.sinks:
-            (given,) = sink.given
-            where = await _sink(sink, configuration, stream, stack)
-            outlets.append(Outlet(where, is_required=given.required, takes_records=given.records == "all"))
+        outlets = await _outlets(configuration, stream, stack)
         policy = Policy(settings.on_failure == "refuse", settings.queue, settings.write_timeout, settings.head_interval)
         audit = Audit(Keys(secret), outlets, policy)
         if not secret and outlets:
             _log.warning("audit.chain_key is not set: whoever can write the records can also forge their chain")
         await stack.enter_async_context(audit.running(_previous(outlets)))
         yield audit
+
+
+async def _outlets(configuration: Configuration, stream: int, stack: AsyncExitStack) -> list[Outlet]:
+    """Every sink, open; none where one cannot be opened."""
+    outlets: list[Outlet] = []
+    try:
+        for settings in configuration.settings.audit.sinks:
+            (given,) = settings.given
+            sink = await _sink(settings, configuration, stream, stack)
+            outlets.append(Outlet(sink, is_required=given.required, takes_records=given.records == "all"))
+    except BaseException:
+        for outlet in outlets:
+            await outlet.sink.close()
+        raise
+    return outlets
 
 
 async def _sink(settings: AnySinkSettings, configuration: Configuration, stream: int, stack: AsyncExitStack) -> Sink:

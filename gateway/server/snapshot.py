@@ -27,10 +27,11 @@ class Snapshot:
 
     @property
     def is_ready(self) -> bool:
-        """Whether calls can be served: keys were loaded, one source is up and every required one is."""
+        """Whether calls can be served: keys were loaded, one source is up and every required one is, the audit too."""
         sources = self.sources.values()
         any_up = not sources or any(source.is_up for source in sources)
-        return self.verifier.is_ready and any_up and all(source.is_up for source in sources if source.required)
+        all_up = all(source.is_up for source in sources if source.required)
+        return self.verifier.is_ready and any_up and all_up and not self.audit.is_refusing
 
 
 @asynccontextmanager

@@ -59,13 +59,11 @@ async def audited(
     started = time.perf_counter()
     try:
         audit.require()
-        if tool.statement.writes:
-            await audit.write(events.TOOL_INTENT, fields)
     except AuditUnavailable as error:
         return failure(ToolError(Code.AUDIT_UNAVAILABLE, _NOT_RUN, detail=error.message), call)
     result: ToolResult | None = None
     try:
-        result = await run()
+        result = await _run(audit, call, tool, fields, run)
     finally:
         outcome = _outcome(result, fields, arguments, tool, started)
         if result is None:  # cancelled, or a fault of ours: nobody waits for an answer
@@ -73,9 +71,23 @@ async def audited(
     try:
         await audit.write(events.TOOL_CALL, outcome)
     except AuditUnavailable as error:
+        if result.code == Code.AUDIT_UNAVAILABLE:
+            return result
         audit.note(events.TOOL_WITHHELD, {"correlation_id": call.correlation_id, "tool": tool.name})
         return failure(_withheld(result, tool, error), call)
     return result
+
+
+async def _run(
+    audit: Audit, call: Call, tool: Tool, fields: dict[str, Any], run: Callable[[], Awaitable[ToolResult]]
+) -> ToolResult:
+    """Run, a write only once its intent is recorded."""
+    if tool.statement.writes:
+        try:
+            await audit.write(events.TOOL_INTENT, fields)
+        except AuditUnavailable as error:
+            return failure(ToolError(Code.AUDIT_UNAVAILABLE, _NOT_RUN, detail=error.message), call)
+    return await run()
 
 
 def _fields(

@@ -192,9 +192,13 @@ async def test_with_a_full_disk_reads_are_withheld_and_writes_do_not_happen(smal
         codes = {code_of(reply) for reply in replies[-3:]}
         assert codes == {"audit_unavailable"}
         assert "structuredContent" not in replies[-1].result
+        for url, words in ((world.base, "down"), (world.gateway.admin_url, f"file {file}: No space left on device")):
+            health = await world.send(None, client=None, method="GET", url=f"{url}/healthz/ready")
+            assert (health.status, json.loads(health.body)["audit"]) == (503, words)
         before = await world.call("customer_by_id", {"id": 1})
         assert code_of(before) == "audit_unavailable"
         write = await world.call("rename", {"id": 1, "name": "Mallory"}, client="clerk")
+        assert "was not run" in write.result["content"][0]["text"]
         assert code_of(write) == "audit_unavailable"
         (small_disk / "ballast").unlink()
         async with asyncio.timeout(10):
@@ -236,6 +240,27 @@ async def test_a_write_whose_outcome_cannot_be_recorded_is_unknown(tmp_path: Pat
     ]
 
 
+async def test_a_write_whose_intent_cannot_be_recorded_does_not_run(tmp_path: Path) -> None:
+    """The file goes away while nobody has noticed yet: the intent is the first to fail."""
+    folder = tmp_path / "log"
+    folder.mkdir()
+    file = folder / "audit.jsonl"
+    async with audited_world(tmp_path, file) as world:
+        before = await world.call("customer_by_id", {"id": 1})
+        await world.call("rename", {"id": 2, "name": "Bob"}, client="clerk")
+        folder.rename(tmp_path / "moved")
+        assert code_of(await world.call("rename", {"id": 1, "name": "Mallory"}, client="clerk")) == "audit_unavailable"
+        (tmp_path / "moved").rename(folder)
+        async with asyncio.timeout(10):
+            while world.gateway.snapshot.audit.troubles:  # noqa: ASYNC110 - the sink's own pace
+                await asyncio.sleep(0.02)
+        after = await world.call("customer_by_id", {"id": 1})
+        assert after.result["structuredContent"] == before.result["structuredContent"]
+    told = [each for each in records(file) if each.get("tool") == "rename"]
+    assert [each["event"] for each in told[2:]] == [events.TOOL_INTENT, events.TOOL_CALL]
+    assert told[-1]["code"] == "audit_unavailable"
+
+
 async def test_with_continue_calls_are_served_without_their_record(small_disk: Path, tmp_path: Path) -> None:
     file = small_disk / "audit.jsonl"
     async with audited_world(tmp_path, file, "continue") as world:
@@ -244,6 +269,7 @@ async def test_with_continue_calls_are_served_without_their_record(small_disk: P
         for _ in range(20):
             assert code_of(await world.call("find", {"text": "a"})) == ""
         assert world.gateway.snapshot.audit.troubles
+        (small_disk / "ballast").unlink()
 
 
 async def test_records_end_up_in_order_under_load_and_across_restarts(tmp_path: Path) -> None:

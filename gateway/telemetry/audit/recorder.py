@@ -119,13 +119,18 @@ class Audit:
                 channel.offer(seq, line)
         return seq
 
+    @property
+    def is_refusing(self) -> bool:
+        """Whether a required sink has failed, and the policy is to refuse."""
+        return self._policy.refuses and any(channel.trouble for channel in self._required)
+
     def require(self) -> None:
         """Make sure that records can be written, as far as is known.
 
         Raises:
             AuditUnavailable: a required sink has failed, and the policy is to refuse.
         """
-        if self._policy.refuses and any(channel.trouble for channel in self._required):
+        if self.is_refusing:
             self._refused += 1
             raise AuditUnavailable("A required audit sink has failed.")
 
