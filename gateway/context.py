@@ -12,6 +12,10 @@ Report = Callable[[str], None]
 """Takes one line of progress for the caller; never blocks, drops when the reader is slow."""
 
 
+MISSING: Final = object()
+"""What `claim_at` finds where there is nothing."""
+
+
 def ignore(_: str) -> None:
     """The report of a caller who asked for none."""
 
@@ -37,6 +41,11 @@ class Principal:
     claims: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     expires_at: float = float("inf")
     has_every_scope: bool = False
+
+    @property
+    def client(self) -> tuple[str, str, str]:
+        """Whom limits count: the issuer with the OAuth client, or with the subject where the token names no client."""
+        return (self.issuer, self.client_id, "" if self.client_id else self.subject)
 
     def grants(self, required: frozenset[str]) -> bool:
         """Whether the caller holds all of the required scopes."""
@@ -64,12 +73,10 @@ class Call:
         return max(0.0, self.deadline - asyncio.get_running_loop().time())
 
 
-MISSING: Final = object()
-"""What is found where there is no claim; null is a claim."""
-
-
 def claim_at(claims: Mapping[str, Any], path: str) -> Any:
-    """The claim at a dotted path; the longest name wins, since names may hold dots themselves. Else `MISSING`."""
+    """The claim at a dotted path, or `MISSING`; the longest name wins, since names may hold dots themselves."""
+    if "." not in path:
+        return claims.get(path, MISSING)
     parts = path.split(".")
     for length in range(len(parts), 0, -1):
         found = claims.get(".".join(parts[:length]), MISSING)

@@ -22,17 +22,20 @@ def metadata_url(resource: str) -> str:
     return str(url.with_path(_WELL_KNOWN + url.path.rstrip("/")))
 
 
-def resource_metadata(resource: str, settings: AuthSettings, scopes: Iterable[str]) -> dict[str, Any]:
+def resource_metadata(
+    resource: str, settings: AuthSettings, scopes: Iterable[str], name: str | None = None
+) -> dict[str, Any]:
     """The protected resource metadata document (RFC 9728 section 2).
 
     Args:
         resource: the URL clients use, as it must appear in `aud`.
         settings: whose issuers are named; with none of them the member is left out.
         scopes: the fewest a client should ask for; `offline_access` is never among them.
+        name: for people; the product's where absent.
     """
     document: dict[str, Any] = {
         "resource": resource,
-        "resource_name": "MCP Database Gateway",
+        "resource_name": name or "MCP Database Gateway",
         "bearer_methods_supported": ["header"],
         "scopes_supported": sorted(set(_writable(scopes)) - {"offline_access"}),
     }

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -16,10 +17,13 @@ from gateway.auth.metadata import resource_metadata
 from gateway.config.loader import Configuration
 from gateway.config.server import AdminSettings, ServerSettings
 from gateway.errors import GatewayError
+from gateway.server.admission import Admission
+from gateway.server.audiences import PATH
 from gateway.server.auditing import note_start
+from gateway.server.endpoint import endpoints
 from gateway.server.health import Health
 from gateway.server.mcp import Background
-from gateway.server.reception import Reception
+from gateway.server.reception import Desk, Reception
 from gateway.server.refusals import Refusals
 from gateway.server.sinks import open_audit
 from gateway.server.snapshot import Snapshot, open_snapshot
@@ -28,7 +32,6 @@ from gateway.telemetry import tracing
 from gateway.telemetry.audit import events
 
 _log: Final = logging.getLogger("gateway.server")
-PATH: Final = "/mcp"
 _KEEP_ALIVE: Final = 75.0
 _POLL: Final = 0.01
 # A token may be 16 KiB; what is larger is refused before anything looks at it.
@@ -49,11 +52,13 @@ class Gateway:
         url: the MCP endpoint as reached from this machine.
         admin_url: the operators' listener.
         snapshot: what it serves.
+        admission: what it counts of its clients.
     """
 
     url: str
     admin_url: str
     snapshot: Snapshot
+    admission: Admission
 
     async def until_ready(self, limit: float = 10.0) -> None:
         """Wait until calls can be served.
@@ -96,11 +101,14 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         await stack.enter_async_context(_listen(_admin_app(health), admin_socket, 1.0))
         main_socket = _bind(settings, "server")
         local_url = _url(settings.host, main_socket)
-        app = _app(snapshot, health, background, (settings.public_url or local_url).rstrip("/"))
+        shared = snapshot.redis if configuration.settings.limits.backend == "redis" else None
+        admission = Admission(configuration.settings.limits, shared)
+        app = _app(snapshot, health, background, admission, (settings.public_url or local_url).rstrip("/"))
         await stack.enter_async_context(_listen(app, main_socket, settings.shutdown_grace))
         stack.callback(_begin_to_stop, health, background, settings.shutdown_grace)
         stack.callback(audit.note, events.GATEWAY_STOP, {"url": local_url + PATH})
-        gateway = Gateway(local_url + PATH, _url(configuration.settings.admin.host, admin_socket), snapshot)
+        admin_url = _url(configuration.settings.admin.host, admin_socket)
+        gateway = Gateway(local_url + PATH, admin_url, snapshot, admission)
         _log.info("serving", extra={"url": gateway.url, "admin_url": gateway.admin_url, "tools": len(snapshot.catalog)})
         note_start(audit, configuration, gateway.url)
         yield gateway
@@ -112,23 +120,31 @@ def _begin_to_stop(health: Health, background: Background, grace: float) -> None
     _log.info("stopping", extra={"grace_s": grace})
 
 
-def _app(snapshot: Snapshot, health: Health, background: Background, base_url: str) -> web.Application:
+def _app(
+    snapshot: Snapshot, health: Health, background: Background, admission: Admission, base_url: str
+) -> web.Application:
     """The agents' listener: the endpoint, its OAuth metadata, and health."""
-    scopes = snapshot.catalog.entry_scopes
-    refusals = Refusals(f"{base_url}{_METADATA}{PATH}", scopes)
-    reception = Reception(snapshot, Transport(background, refusals), refusals)
-    document = resource_metadata(base_url + PATH, snapshot.settings.auth, scopes)
-
-    async def metadata(_: web.Request) -> web.Response:
-        return web.json_response(document, headers={"Cache-Control": "public, max-age=300"})
-
+    reception = Reception(snapshot, admission)
     app = web.Application()
-    app.router.add_route("*", PATH, reception.receive)
-    app.router.add_get(_METADATA, metadata)
-    app.router.add_get(_METADATA + PATH, metadata)
+    for endpoint in endpoints(snapshot.settings, base_url):
+        scopes = endpoint.catalog(snapshot).entry_scopes
+        refusals = Refusals(base_url + _METADATA + endpoint.path, scopes)
+        desk = Desk(endpoint, Transport(endpoint, background, refusals, admission), refusals)
+        app.router.add_route("*", endpoint.path, partial(reception.receive, desk))
+        document = _document(resource_metadata(endpoint.resource, snapshot.settings.auth, scopes, endpoint.title))
+        app.router.add_get(_METADATA + endpoint.path, document)
+        if not endpoint.toolset:
+            app.router.add_get(_METADATA, document)
     app.router.add_get("/healthz/live", health.live)
     app.router.add_get("/healthz/ready", health.ready)
     return app
+
+
+def _document(content: Mapping[str, Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(content, headers={"Cache-Control": "public, max-age=300"})
+
+    return answer
 
 
 def _admin_app(health: Health) -> web.Application:

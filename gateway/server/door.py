@@ -15,8 +15,9 @@ from aiohttp import web
 from gateway.auth.bearer import bearer_token
 from gateway.config.server import ServerSettings
 from gateway.context import Principal
-from gateway.errors import RateLimited, Refused
-from gateway.resilience.ratelimit import RateLimiter
+from gateway.errors import Refused, Unauthenticated
+from gateway.server.admission import FailedLogins
+from gateway.server.endpoint import Endpoint
 from gateway.server.snapshot import Snapshot
 
 _BEARER: Final = "Bearer "
@@ -114,13 +115,32 @@ class Proxies:
         return any(parsed in network for network in self._networks)
 
 
-async def authenticate(request: web.Request, snapshot: Snapshot) -> tuple[Principal, bool]:
-    """The principal behind the request's bearer token, and whether the verdict is new.
+async def authenticate(
+    request: web.Request, snapshot: Snapshot, endpoint: Endpoint, failures: FailedLogins, address: str
+) -> tuple[Principal, bool]:
+    """The principal behind the request's bearer token, with everything that its scopes imply,
+    and whether the verdict is new.
+
+    An address that failed too often gets no token looked at, except one that is known to be good.
 
     Raises:
-        Unauthenticated: no token, two tokens, or one that does not verify.
+        Unauthenticated: no token, two tokens, or one that does not verify or is not for this endpoint.
+        RateLimited: too many of these from this address.
         IdentityProviderUnavailable: nothing to verify it with yet.
     """
+    try:
+        principal, is_new = await _verified(request, snapshot, failures, address)
+        endpoint.check(principal)
+    except Unauthenticated as error:
+        failures.check(address)
+        failures.count(address, error)
+        raise
+    return snapshot.scopes.enlarge(principal), is_new
+
+
+async def _verified(
+    request: web.Request, snapshot: Snapshot, failures: FailedLogins, address: str
+) -> tuple[Principal, bool]:
     verifier = snapshot.verifier
     if snapshot.settings.auth.mode == "none":
         return await verifier.verify(""), False
@@ -131,17 +151,7 @@ async def authenticate(request: web.Request, snapshot: Snapshot) -> tuple[Princi
     if is_usual and (principal := verifier.known(values[0][len(_BEARER) :])):
         return principal, False
     token = bearer_token(values, request.query.keys() if has_query else ())
-    if (known := verifier.known(token)) is not None:
-        return known, False
+    if principal := verifier.known(token):
+        return principal, False
+    failures.check(address)
     return await verifier.verify(token), True
-
-
-def admit(limiter: RateLimiter, principal: Principal) -> None:
-    """Count one request against the client's budget.
-
-    Raises:
-        RateLimited: the budget is used up.
-    """
-    wait = limiter.admit((principal.issuer, principal.client_id or principal.subject))
-    if wait > 0:
-        raise RateLimited(wait)

@@ -31,8 +31,10 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from gateway.context import Call, Principal, Report, ignore
 from gateway.errors import GatewayError, ProtocolError, Refused, Wire, to_wire
 from gateway.server import mcp
+from gateway.server.admission import Admission
 from gateway.server.answer import Answer
 from gateway.server.auditing import note_denial
+from gateway.server.endpoint import Endpoint
 from gateway.server.jsonrpc import Message, error_bytes, notification_bytes, parse, result_bytes, wire_int
 from gateway.server.record import Record
 from gateway.server.refusals import Refusals
@@ -100,17 +102,23 @@ def _reporter(answer: Answer, message: Message) -> Report:
 
 
 class Transport:
-    """Serves admitted POSTs of `/mcp`.
+    """Serves admitted POSTs of one door.
 
     Args:
+        endpoint: the door.
         background: where writes are seen through whose client has left.
         refusals: how errors become answers.
+        admission: how much of a client's work runs at once.
     """
 
-    def __init__(self, background: mcp.Background, refusals: Refusals) -> None:
-        self._server = mcp.build_server()
+    def __init__(
+        self, endpoint: Endpoint, background: mcp.Background, refusals: Refusals, admission: Admission
+    ) -> None:
+        self._endpoint = endpoint
+        self._server = mcp.build_server(endpoint.about)
         self._background = background
         self._refusals = refusals
+        self._admission = admission
 
     async def serve(
         self, request: web.Request, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
@@ -132,7 +140,9 @@ class Transport:
         answer = Answer(request, {"X-Request-ID": correlation_id}, may_stream=takes_stream)
         try:
             call = Call(correlation_id, principal, deadline, _reporter(answer, message))
-            exchange = mcp.Exchange(call, snapshot, answer, self._background, is_modern, address=record.address)
+            catalog = self._endpoint.catalog(snapshot)
+            exchange = mcp.Exchange(call, snapshot, catalog, answer, self._background, self._admission, is_modern)
+            exchange.address = record.address
             return await self._answer(request, exchange, message, record)
         except BaseException:
             await answer.abandon()
@@ -210,7 +220,7 @@ def _check_param_headers(request: web.Request, exchange: mcp.Exchange, params: M
     name, arguments = params.get("name"), params.get("arguments") or {}
     if not isinstance(name, str) or not isinstance(arguments, dict):
         return
-    tool = exchange.snapshot.catalog.require(name, exchange.call.principal)
+    tool = exchange.catalog.require(name, exchange.call.principal, arguments)
     if tool.parameters.takes_headers:
         rejection = validate_mcp_param_headers(tool.input_schema, arguments, request.headers)
         if rejection is not None:

@@ -22,6 +22,9 @@ Mistake = tuple[Path, str]
 TYPES: Final = ("string", "integer", "number", "boolean", "array", "object")
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _HEADER: Final = "x-mcp-header"
+FROM_CLAIM: Final = "from_claim"
+"""The house word of a parameter that is not the caller's to give."""
+_CLAIM: Final = re.compile(r"[^\s.]+(\.[^\s.]+)*")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _MAPS: Final = ("properties", "patternProperties", "$defs", "dependentSchemas")
 _LISTS: Final = ("allOf", "anyOf", "oneOf", "prefixItems")
@@ -94,6 +97,17 @@ def house_mistakes(parameters: Mapping[str, Mapping[str, Any]]) -> list[Mistake]
                 ((name, "optional"), "a parameter with a default may always be left out; remove one of both")
             )
     return mistakes
+
+
+def claim_mistakes(parameters: Mapping[str, Mapping[str, Any]]) -> Iterator[Mistake]:
+    """What is wrong with parameters that take a claim: each has a path, and a value in every call."""
+    for name, parameter in parameters.items():
+        path = parameter[FROM_CLAIM]
+        if not isinstance(path, str) or not _CLAIM.fullmatch(path):
+            yield (name, FROM_CLAIM), "expected the name of a claim, with dots into nested ones"
+        for word in ("optional", "default", "nullable", _HEADER):
+            if word in parameter:
+                yield (name, word), f"expected either this or {FROM_CLAIM}; a claim is there, or the call is denied"
 
 
 def schema_mistakes(schema: dict[str, Any]) -> list[Mistake]:
@@ -186,6 +200,8 @@ def _admit_null(schema: dict[str, Any]) -> None:
 def _local_mistakes(schema: dict[str, Any]) -> Iterator[Mistake]:
     """Mistakes that one subschema shows by itself."""
     for path, each in positions(schema):
+        if FROM_CLAIM in each:
+            yield (*path, FROM_CLAIM), f"only a parameter itself can have {FROM_CLAIM}, under parameters"
         named = each.get("type", [])
         for name in [named] if not isinstance(named, list) else named:
             if name not in (*TYPES, "null"):

@@ -12,7 +12,20 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from gateway.config import audit, auth, limits, logins, models, server, sources, tools
+from gateway.config import (
+    audit,
+    auth,
+    introspection,
+    limits,
+    logins,
+    models,
+    redis,
+    rules,
+    server,
+    sources,
+    tools,
+    toolsets,
+)
 from gateway.config.base import Settings
 from gateway.config.loader import json_schema, load
 from gateway.config.units import DURATION_PATTERN, SIZE_PATTERN, format_duration, format_size
@@ -26,6 +39,7 @@ SECTIONS: Final[Mapping[str, type[Settings]]] = {
     "`admin`": server.AdminSettings,
     "`auth`": auth.AuthSettings,
     "`auth.issuers`, each": auth.IssuerSettings,
+    "`auth.issuers.introspection`": introspection.IntrospectionSettings,
     "`auth.cache`": auth.VerdictCacheSettings,
     "`limits`": limits.LimitSettings,
     "`audit`": audit.AuditSettings,
@@ -33,6 +47,10 @@ SECTIONS: Final[Mapping[str, type[Settings]]] = {
     "`audit.sinks`, each: what all can be told": audit.SinkSettings,
     "`audit.sinks.file`": audit.FileSinkSettings,
     "`audit.sinks.postgresql`": audit.PostgresqlSinkSettings,
+    "`limits.clients`, each": limits.ClientLimitSettings,
+    "`limits.scopes`, each": limits.ScopeLimitSettings,
+    "`limits.tools.NAME`": limits.ToolLimitSettings,
+    "`redis`": redis.RedisSettings,
     "`deployment`": models.DeploymentSettings,
     "`sources.NAME`": sources.SourceSettings,
     "`sources.NAME` with `engine: postgresql`": sources.PostgresqlSettings,
@@ -45,6 +63,8 @@ SECTIONS: Final[Mapping[str, type[Settings]]] = {
     "`sources.NAME.credentials`, each": logins.CredentialSettings,
     "`sources.NAME.credentials.when`": logins.ConditionSettings,
     "`tools.NAME`": tools.ToolSettings,
+    "`tools.NAME.allow`, each": rules.RuleSettings,
+    "`toolsets.NAME`": toolsets.ToolsetSettings,
 }
 
 
@@ -53,7 +73,8 @@ def rows(model: type[Settings]) -> list[str]:
     schema = model.model_json_schema()
     required = schema.get("required", ())
     table = ["| key | type | default | meaning |", "|---|---|---|---|"]
-    for key in model.__annotations__:
+    for name in model.__annotations__:
+        key = model.model_fields[name].alias or name
         node = schema["properties"][key]
         default = "required" if key in required else _default(node)
         meaning = node["description"].replace("\n", " ").replace("|", "\\|")
@@ -93,6 +114,8 @@ def _type(node: dict[str, Any]) -> str:
     if kind == "integer":
         bounds = (node.get("minimum"), node.get("maximum"))
         return f"integer, {bounds[0]} to {bounds[1]}" if bounds[1] is not None else f"integer, at least {bounds[0]}"
+    if isinstance(kind, list):
+        return ", ".join(each.replace("string", "text") for each in kind)
     named = {DURATION_PATTERN: "duration", SIZE_PATTERN: "size"}
     formats = {"path": "path", "password": "secret"}
     return (
