@@ -115,6 +115,10 @@ class ProtocolError(GatewayError):
         self.data = data
 
 
+class DeniedByRule(ProtocolError):
+    """A rule over claims does not hold: told in the words of a tool that does not exist; `detail` names the rules."""
+
+
 class Unauthenticated(GatewayError):
     """No token, or one that does not verify: HTTP 401 (RFC 6750 section 3.1).
 

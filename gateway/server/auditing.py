@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from gateway.config.loader import Configuration
 from gateway.context import Call, Principal
-from gateway.errors import InsufficientScope
+from gateway.errors import DeniedByRule, InsufficientScope
 from gateway.server.jsonrpc import Message
 from gateway.server.mcp import Exchange
 from gateway.telemetry.audit import events
@@ -29,10 +29,16 @@ def note_success(audit: Audit, principal: Principal, correlation_id: str, addres
 def note_denial(error: Exception, exchange: Exchange, message: Message) -> None:
     """Record that a caller lacks the right to a tool that exists; other errors are no decision about rights."""
     audit = exchange.snapshot.audit
-    if audit.is_on and isinstance(error, InsufficientScope):
+    match error:
+        case InsufficientScope():
+            reason: dict[str, Any] = {"scopes": list(error.scopes)}
+        case DeniedByRule():
+            reason = {"rules": error.detail}
+        case _:
+            return
+    if audit.is_on:
         tool = str((message.params or {}).get("name"))
-        fields = caller(exchange.call, exchange.address) | {"tool": tool, "scopes": list(error.scopes)}
-        audit.note(events.AUTHORIZATION_DENIED, fields)
+        audit.note(events.AUTHORIZATION_DENIED, caller(exchange.call, exchange.address) | {"tool": tool} | reason)
 
 
 def note_start(audit: Audit, configuration: Configuration, url: str) -> None:

@@ -15,7 +15,7 @@ from gateway.config.problems import ConfigError, Problem
 from gateway.config.tools import ToolSettings
 from gateway.context import Principal
 from gateway.database.engine import Column, Engine, Statement
-from gateway.errors import InsufficientScope, ProtocolError
+from gateway.errors import DeniedByRule, InsufficientScope, ProtocolError
 from gateway.telemetry.audit.redaction import Plan, plan
 from gateway.tools.authorization import Access
 from gateway.tools.classify import changes
@@ -154,7 +154,8 @@ class Catalog:
         others = [tool.name for tool in self.visible(principal) if tool.name != name]
         close = difflib.get_close_matches(name[:128], others, 1)
         hint = f'did you mean "{close[0]}"?' if close else "tools/list names those you may call."
-        return ProtocolError(INVALID_PARAMS, f'There is no tool "{name[:128]}" for this call; {hint}', detail=detail)
+        kind = DeniedByRule if detail else ProtocolError
+        return kind(INVALID_PARAMS, f'There is no tool "{name[:128]}" for this call; {hint}', detail=detail)
 
 
 def toolsets(catalog: Catalog, settings: GatewaySettings) -> dict[str, Catalog]:

@@ -41,6 +41,12 @@ TOOLS: Final = """
     writes: true
     parameters: {id: {type: integer}, name: {type: string}}
     statement: update customers set name = :name where id = :id
+  for_nobody:
+    description: Denied by a rule.
+    source: shop
+    scopes: ["customers:read"]
+    allow: [{claim: department, equals: finance}]
+    statement: select 1 as one
 """
 AUDIT: Final = """
 audit:
@@ -90,6 +96,7 @@ async def test_every_event_has_the_fields_that_it_is_said_to_have(tmp_path: Path
         await world.call("find", {"stranger": 1})
         await world.call("rename", {"id": 1, "name": "Bob"}, client="clerk")
         assert (await world.call("rename", {"id": 1, "name": "Eve"})).status == 403
+        assert (await world.call("for_nobody")).error["code"] == -32602
         assert (await world.send({}, client=None)).status == 401
         await world.send({}, client=None, headers={"Authorization": "Bearer garbage"})
     told = records(file)
@@ -106,6 +113,9 @@ async def test_every_event_has_the_fields_that_it_is_said_to_have(tmp_path: Path
     assert call["arguments"]["kind"] == "gold"
     assert call["arguments"]["active"] is True
     assert of(told, events.TOOL_CALL)[1]["unknown_arguments"] == 1
+    scope, rule = of(told, events.AUTHORIZATION_DENIED)
+    assert (scope["tool"], scope["scopes"]) == ("rename", ["orders:write"])
+    assert (rule["tool"], rule["rules"]) == ("for_nobody", 'tool for_nobody denied by department is "finance"')
     assert of(told, events.AUTHENTICATION_FAILURE)[0]["reasons"] == {"no_token": 1, "malformed": 1}
     assert Verifier([SECRET]).verify([file]).is_whole
 

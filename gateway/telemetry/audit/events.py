@@ -137,7 +137,12 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
         ),
         AUTHORIZATION_DENIED: Event(
             "a verified caller may not do what it asked for",
-            _CALLER | {"tool": "the tool's name", "scopes": "the scopes that it needs"},
+            _CALLER
+            | {
+                "tool": "the tool's name",
+                "scopes": "the scopes that it needs, where one is lacking",
+                "rules": "the rules over claims that do not hold, where that is why",
+            },
         ),
         TOOL_INTENT: Event("a tool that writes is about to run", _CALL),
         TOOL_CALL: Event(
