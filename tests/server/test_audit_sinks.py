@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import grpc
 import pytest
 from aiohttp import web
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import (
+    LogsServiceServicer,
+    add_LogsServiceServicer_to_server,
+)
 
 from gateway.telemetry.audit import events
 from gateway.telemetry.audit.verify import Verifier
@@ -155,3 +161,30 @@ async def test_a_collector_gets_each_record_word_for_word(tmp_path: Path, monkey
     assert Verifier([SECRET]).verify([write(tmp_path / "otlp.jsonl", lines)]).is_whole
     call = next(record for record in taken if record.event_name == f"audit.{events.TOOL_CALL}")
     assert {"audit.tool", "audit.subject"} <= {attribute.key for attribute in call.attributes}
+
+
+class _Logs(LogsServiceServicer):
+    """An OTLP receiver over gRPC."""
+
+    def __init__(self) -> None:
+        self.taken: list[Any] = []
+
+    def Export(self, request: Any, context: Any) -> ExportLogsServiceResponse:  # noqa: N802 - the protocol's name
+        self.taken += [each for r in request.resource_logs for s in r.scope_logs for each in s.log_records]
+        return ExportLogsServiceResponse()
+
+
+async def test_a_collector_is_reached_over_grpc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service, server = _Logs(), grpc.server(ThreadPoolExecutor(1))
+    add_LogsServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    try:
+        async with open_world(tmp_path, configuration("{otlp: {}}"), {"CHAIN_KEY": SECRET}) as world:
+            assert not (await world.call("customer_by_id", {"id": 1})).result["isError"]
+    finally:
+        await asyncio.to_thread(server.stop(0).wait)
+    lines = [record.body.string_value.encode() + b"\n" for record in service.taken]
+    assert Verifier([SECRET]).verify([write(tmp_path / "otlp.jsonl", lines)]).is_whole
