@@ -23,6 +23,12 @@ _UNKNOWN: Final = (
     " Find out with a tool that reads before calling again."
 )
 
+_UNCHANGED: Final = frozenset(
+    {Code.INVALID_ARGUMENTS, Code.POOL_EXHAUSTED, Code.POOL_TIMEOUT, Code.CONNECT_TIMEOUT, Code.SOURCE_UNAVAILABLE}
+    | {Code.LOGIN_FAILED, Code.ACCESS_DENIED, Code.READ_ONLY, Code.CONFLICT, Code.CONSTRAINT_VIOLATION}
+)
+"""Failures after which a write has changed nothing; others may come after the commit."""
+
 
 def caller(call: Call, address: str) -> dict[str, Any]:
     """Who asks, from where, in which request and trace: fields of every record of a caller."""
@@ -125,7 +131,7 @@ def _outcome(
 
 def _withheld(result: ToolResult, tool: Tool, error: AuditUnavailable) -> ToolError:
     """What is told instead of an answer: of a write that was sent, that its outcome is unknown."""
-    may_have_changed = tool.statement.writes and (not result.is_error or result.code == Code.OUTCOME_UNKNOWN)
+    may_have_changed = tool.statement.writes and result.code not in _UNCHANGED
     if may_have_changed:
         return ToolError(Code.OUTCOME_UNKNOWN, _UNKNOWN, detail=error.message, is_sent=True)
     return ToolError(Code.AUDIT_UNAVAILABLE, _WITHHELD, detail=error.message)
