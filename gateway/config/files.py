@@ -25,14 +25,6 @@ def documents(path: Path) -> tuple[Path, ...]:
         return ()
 
 
-def content_hash(path: Path) -> str:
-    """The SHA-256 of the YAML files, in hexadecimal; secrets are elsewhere, so that it tells nothing of them."""
-    whole = hashlib.sha256()
-    for file in documents(path):
-        whole.update(file.name.encode("utf-8", "surrogateescape") + b"\0" + _content(file))
-    return whole.hexdigest()
-
-
 class _Sight(NamedTuple):
     """A file as it was seen: by its stamp, which may be trusted or not, and by its content."""
 

@@ -18,6 +18,7 @@ RESTART: Final[tuple[KeyPath, ...]] = (
     ("server", "header_timeout"),
     ("server", "shutdown_grace"),
     ("admin",),
+    ("audit",),
 )
 """Sections and keys that take effect at the next start."""
 

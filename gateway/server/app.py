@@ -14,6 +14,7 @@ from gateway.config.loader import Configuration
 from gateway.config.server import ServerSettings
 from gateway.server.admission import Admission
 from gateway.server.audiences import PATH
+from gateway.server.auditing import note_start
 from gateway.server.cors import Cors
 from gateway.server.crowd import Crowd, connections_that_fit
 from gateway.server.headers import Headers
@@ -21,9 +22,11 @@ from gateway.server.health import Health
 from gateway.server.listener import StartError, bind, listen, running
 from gateway.server.live import Live
 from gateway.server.routes import READ, Handler, Routes
+from gateway.server.sinks import open_audit
 from gateway.server.snapshot import Snapshot, open_snapshot
 from gateway.server.tls import CertificateError, Certificates
 from gateway.telemetry import tracing
+from gateway.telemetry.audit import events
 
 _log: Final = logging.getLogger("gateway.server")
 _POLL: Final = 0.01
@@ -95,9 +98,10 @@ async def open_gateway(
     settings = configuration.settings.server
     async with AsyncExitStack() as stack:
         stack.enter_context(tracing.open_tracing())
+        audit = await stack.enter_async_context(open_audit(configuration))
         main_socket = stack.enter_context(bind(settings.host, settings.port, "server", is_shared=settings.reuse_port))
         local_url = _url(settings.host, main_socket, is_secure=settings.tls is not None)
-        live = Live(await open_snapshot(configuration), local_url, tools_changed)
+        live = Live(await open_snapshot(configuration, audit), local_url, tools_changed)
         stack.push_async_callback(live.close)
         admin = configuration.settings.admin
         admin_socket = stack.enter_context(bind(admin.host, admin.port, "admin"))
@@ -108,9 +112,11 @@ async def open_gateway(
         )
         await stack.enter_async_context(_listening(live.answer, main_socket, settings))
         stack.callback(_begin_to_stop, live, settings.shutdown_grace)
+        stack.callback(audit.note, events.GATEWAY_STOP, {"url": local_url + PATH})
         gateway = Gateway(local_url + PATH, _url(admin.host, admin_socket), live)
         told = {"url": gateway.url, "admin_url": gateway.admin_url, "tools": len(gateway.snapshot.catalog)}
         _log.info("serving", extra=told)
+        note_start(audit, configuration, gateway.url)
         yield gateway
 
 

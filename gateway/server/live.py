@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,7 +27,15 @@ _MARGIN: Final = 5.0
 
 
 class NotReady(GatewayError):
-    """A new configuration could not serve calls, while the running one can."""
+    """A new configuration could not serve calls, while the running one can.
+
+    Attributes:
+        missing: the sources and issuers that were not reached.
+    """
+
+    def __init__(self, limit: float, troubles: Mapping[str, str]) -> None:
+        self.missing = tuple(troubles)
+        super().__init__(f"not ready within {limit:g} s: {dict(troubles)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +43,14 @@ class Replaced:
     """What a reload changed.
 
     Attributes:
-        changes: the keys that differ from what was running.
+        before: the settings that were in force.
+        after: those that are in force now.
+        changes: the keys that differ in the files, without their values.
         waiting: those of them that take effect at the next start.
     """
 
+    before: GatewaySettings
+    after: GatewaySettings
     changes: tuple[str, ...]
     waiting: tuple[str, ...]
 
@@ -88,16 +100,16 @@ class Live:
             before = self.current.snapshot
             wanted = configuration.settings
             settings, waiting = pinned(before.settings, wanted)
-            replaced = Replaced(changes(before.settings, wanted), waiting)
+            replaced = Replaced(before.settings, settings, changes(before.settings, wanted), waiting)
             # The key of a Redis is not read again by whoever uses it: there, the same settings may mean another value.
             if settings == before.settings and settings.redis is None:
                 return replaced
-            snapshot = await open_snapshot(dataclasses.replace(configuration, settings=settings), before)
+            snapshot = await open_snapshot(dataclasses.replace(configuration, settings=settings), before.audit, before)
             try:
                 limit = SETTLING if settling is None else settling
                 await _settle(snapshot, before, limit)
                 if before.is_ready and not snapshot.is_ready:
-                    raise NotReady(f"not ready within {limit:g} s: {snapshot.troubles}")
+                    raise NotReady(limit, snapshot.troubles)
                 front = Front(snapshot, self._local_url, self.health)
             except BaseException:
                 await snapshot.close()

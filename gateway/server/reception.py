@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.context import Principal
 from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Unauthenticated
 from gateway.server import door
+from gateway.server.auditing import note_success
 from gateway.server.connection import client_certificate
 from gateway.server.cors import Cors
 from gateway.server.endpoint import Endpoint
@@ -74,11 +76,22 @@ class Reception:
             return answer
         if request.method != "POST":
             raise Refused(405, "Send JSON-RPC messages by POST; there is no stream to GET and no session to DELETE.")
-        failures = self._admission.failed_logins
-        principal = await door.authenticate(request, self._snapshot, desk.endpoint, failures, record.address)
+        principal = await self._authenticate(desk, request, correlation_id, record.address)
         record.client = principal.client_id or principal.subject
         await self._admission.admit(principal)
         return await desk.transport.serve(request, self._snapshot, principal, correlation_id, record)
+
+    async def _authenticate(self, desk: Desk, request: web.BaseRequest, correlation_id: str, address: str) -> Principal:
+        """The caller; a new verdict and a refusal leave their trace in the audit."""
+        audit, failures = self._snapshot.audit, self._admission.failed_logins
+        try:
+            principal, is_new = await door.authenticate(request, self._snapshot, desk.endpoint, failures, address)
+        except Unauthenticated as error:
+            audit.failures.count(address, error.reason or "no_token")
+            raise
+        if is_new:
+            note_success(audit, principal, correlation_id, address)
+        return principal
 
 
 def _outcome(error: GatewayError) -> str:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.config.files import Watch, content_hash
+from gateway.config.files import Watch
 from gateway.config.loader import Configuration
 from gateway.config.problems import ConfigError
+from gateway.config.restart import MOST_CHANGES
 from gateway.errors import GatewayError
+from gateway.server.auditing import note_refusal, note_reload
 from gateway.server.live import Live, NotReady, Replaced
+from gateway.telemetry.audit.configuration import settings_hash
 
 _log: Final = logging.getLogger("gateway.server")
 Read = Callable[[set[Path]], Configuration]
@@ -37,8 +40,8 @@ class Reloads:
     Attributes:
         succeeded: configurations taken over, those included that changed nothing.
         failed: configurations refused.
-        hash: SHA-256 of the YAML files in force, in hexadecimal.
-        at: Unix time when they came into force.
+        hash: SHA-256 of the settings in force, secrets left out, as the audit records it.
+        at: Unix time when they were last found good.
     """
 
     succeeded: int = 0
@@ -61,7 +64,6 @@ class Reloader:
 
     def __init__(self, path: Path, read: Read, look_every: float = LOOK_EVERY) -> None:
         self.reloads = Reloads()
-        self._path = path
         self._read = read
         self._look_every = look_every
         self._watch = Watch(path)
@@ -75,7 +77,7 @@ class Reloader:
             ConfigError: it has problems.
         """
         configuration = self._take()
-        self.reloads.hash, self.reloads.at = content_hash(self._path), time.time()
+        self.reloads.hash, self.reloads.at = settings_hash(configuration.settings), time.time()
         return configuration
 
     def ask(self) -> None:
@@ -139,34 +141,39 @@ class Reloader:
         """Read the files and put them into force; whether that went well. What is running stays if it did not."""
         self._again_at = float("inf")
         try:
-            digest = await asyncio.to_thread(content_hash, self._path)
             replaced = await live.replace(await asyncio.to_thread(self._take))
         except ConfigError as error:
             problems = "; ".join(map(str, error.problems))
-            self._failed(reason, f"{len(error.problems)} problem(s): {problems}")
+            keys = [".".join(map(str, each.path)) for each in error.problems]
+            self._failed(live, reason, f"{len(keys)} problem(s): {problems}", keys)
         except NotReady as error:
             self._again_at = asyncio.get_running_loop().time() + TRY_AGAIN
-            self._failed(reason, f"{error.message}; it is tried again in {TRY_AGAIN:g} s")
+            self._failed(live, reason, f"{error.message}; it is tried again in {TRY_AGAIN:g} s", error.missing)
         except GatewayError as error:
-            self._failed(reason, error.message)
+            self._failed(live, reason, error.message)
         except Exception:  # noqa: BLE001 - whatever it was, what is running goes on
-            self._failed(reason, "a fault inside the gateway", is_fault=True)
+            self._failed(live, reason, "a fault inside the gateway", is_fault=True)
         else:
-            self._succeeded(reason, digest, replaced)
+            self._succeeded(live, reason, replaced)
             return True
         return False
 
-    def _failed(self, reason: str, why: str, *, is_fault: bool = False) -> None:
+    def _failed(
+        self, live: Live, reason: str, why: str, problems: Sequence[str] = (), *, is_fault: bool = False
+    ) -> None:
         self.reloads.failed += 1
         text = "the configuration stays as it was, the new one is refused: %s"
-        _log.error(text, why, extra={"reason": reason, "hash": self.reloads.hash}, exc_info=is_fault)
+        _log.error(text, why, extra={"trigger": reason, "hash": self.reloads.hash}, exc_info=is_fault)
+        snapshot = live.current.snapshot
+        note_refusal(snapshot.audit, reason, snapshot.settings, problems[:MOST_CHANGES])
 
-    def _succeeded(self, reason: str, digest: str, replaced: Replaced) -> None:
+    def _succeeded(self, live: Live, reason: str, replaced: Replaced) -> None:
+        before, self.reloads.hash = self.reloads.hash, settings_hash(replaced.after)
         self.reloads.succeeded += 1
-        before, self.reloads.hash, self.reloads.at = self.reloads.hash, digest, time.time()
-        told = {"reason": reason, "hash": digest, "hash_before": before, "changes": list(replaced.changes)}
+        self.reloads.at = time.time()
+        told = {"trigger": reason, "hash": self.reloads.hash, "hash_before": before, "changes": list(replaced.changes)}
         _log.info("configuration reloaded" if replaced.changes else "configuration read again: no change", extra=told)
+        note_reload(live.current.snapshot.audit, reason, replaced.before, replaced.after)
         if replaced.waiting:
-            _log.warning(
-                "a restart is needed for: %s; everything else is in force", ", ".join(replaced.waiting), extra=told
-            )
+            text = "a restart is needed for: %s; everything else is in force"
+            _log.warning(text, ", ".join(replaced.waiting), extra=told)

@@ -20,6 +20,7 @@ from gateway.net.redis import Redis, open_redis
 from gateway.server.admission import Admission
 from gateway.server.audiences import accepting
 from gateway.server.parts import Parts
+from gateway.telemetry.audit.recorder import Audit
 from gateway.tools.catalog import Catalog, build, toolsets
 from gateway.tools.loading import engines_of
 from gateway.tools.scopes import ScopeRules, scope_rules
@@ -36,15 +37,17 @@ class Snapshot:
     scopes: ScopeRules
     sources: Mapping[str, Source]
     admission: Admission
+    audit: Audit
     redis: Redis | None
     parts: Parts
 
     @property
     def is_ready(self) -> bool:
-        """Whether calls can be served: keys were loaded, one source is up and every required one is."""
+        """Whether calls can be served: keys were loaded, one source is up and every required one is, the audit too."""
         sources = self.sources.values()
         any_up = not sources or any(source.is_up for source in sources)
-        return self.verifier.is_ready and any_up and all(source.is_up for source in sources if source.required)
+        all_up = all(source.is_up for source in sources if source.required)
+        return self.verifier.is_ready and any_up and all_up and not self.audit.is_refusing
 
     @property
     def is_settled(self) -> bool:
@@ -53,9 +56,10 @@ class Snapshot:
 
     @property
     def troubles(self) -> dict[str, str]:
-        """What is not ready, issuers and sources, in the operators' words."""
+        """What is not ready, issuers, sources and the audit, in the operators' words."""
         issuers = {name: status for name, status in self.verifier.status().items() if status != "ready"}
-        return issuers | {name: source.trouble for name, source in self.sources.items() if not source.is_up}
+        sources = {name: source.trouble for name, source in self.sources.items() if not source.is_up}
+        return issuers | sources | dict(self.audit.troubles)
 
     async def close(self) -> None:
         """Let go of everything; what no other snapshot uses is closed, bounded."""
@@ -63,11 +67,12 @@ class Snapshot:
         await self.parts.close()
 
 
-async def open_snapshot(configuration: Configuration, before: Snapshot | None = None) -> Snapshot:
+async def open_snapshot(configuration: Configuration, audit: Audit, before: Snapshot | None = None) -> Snapshot:
     """Build everything a configuration names; databases and providers are reached in the background.
 
     Args:
         configuration: the settings, and where they are written.
+        audit: outlives the snapshot.
         before: the snapshot whose parts are taken over where their settings are the same.
 
     Raises:
@@ -96,7 +101,7 @@ async def open_snapshot(configuration: Configuration, before: Snapshot | None = 
         raise
     parts.settled()
     everything = MappingProxyType(sources)
-    return Snapshot(settings, verifier, catalog, groups, scopes, everything, admission, redis, parts)
+    return Snapshot(settings, verifier, catalog, groups, scopes, everything, admission, audit, redis, parts)
 
 
 def _plan(configuration: Configuration) -> tuple[Mapping[str, Engine], Catalog]:

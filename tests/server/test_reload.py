@@ -47,7 +47,7 @@ async def note(world: World) -> Any:
 async def test_another_statement_answers_from_now_on(world: World) -> None:
     assert await note(world) == {"note": "note"}
     replaced = await reload(world, CONFIGURATION.replace(NOTE, "select 'other' as note, 1 as more"))
-    assert replaced == Replaced(("tools.public_note.statement",), ())
+    assert (replaced.changes, replaced.waiting) == (("tools.public_note.statement",), ())
     assert await note(world) == {"note": "other", "more": 1}
     listed = {tool["name"]: tool for tool in (await world.modern("tools/list")).result["tools"]}
     row = listed["public_note"]["outputSchema"]["properties"]["rows"]["items"]

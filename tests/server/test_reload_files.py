@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import time
@@ -15,6 +16,7 @@ import pytest
 from gateway.server import reload as module
 from gateway.server.app import Gateway, open_gateway
 from gateway.server.reload import Reloader
+from gateway.telemetry.audit import events
 from gateway.tools.loading import load_with_tools
 from tests.database.support import until
 
@@ -203,3 +205,22 @@ async def test_leaving_amid_a_reload_closes_everything(folder: Path) -> None:
             reloader.ask()
             await asyncio.sleep(pause)
     await until(lambda: asyncio.all_tasks() == threads)
+
+
+async def test_the_audit_tells_what_changed_and_what_was_refused(folder: Path, tmp_path: Path) -> None:
+    audited = TEXT + "audit: {sinks: [{file: {path: ../audit.jsonl}}]}\n"
+    write(folder, {"gateway.yaml": audited})
+    async with watching(folder) as (_, reloader):
+        start = reloader.reloads.hash
+        write(folder, {"gateway.yaml": audited.replace("select 1", "select 2")})
+        await until(lambda: reloader.reloads.succeeded == 1)
+        write(folder, {"gateway.yaml": audited.replace("select 1", "delete from")})
+        await until(lambda: reloader.reloads.failed == 1)
+        then = reloader.reloads.hash
+    records = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    (changed,) = [each for each in records if each["event"] == "configuration.changed"]
+    assert (changed["old"], changed["new"], changed["changed"]) == (start, then, ["tools.note.statement"])
+    (refused,) = [each for each in records if each["event"] == "configuration.refused"]
+    assert (refused["configuration"], refused["problems"]) == (then, ["tools.note.statement"])
+    assert refused["trigger"] == changed["trigger"] == "a file changed"
+    assert refused.keys() - events.COMMON == events.EVENTS["configuration.refused"].fields.keys()
