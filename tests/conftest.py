@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from tests.servers.containers import MysqlContainer, PostgresqlContainer, has_engine, running_container, running_mysql
 from tests.servers.mariadb import MariadbServer, running_mariadb
+from tests.servers.oracle.server import OracleServer, running_oracle
 from tests.servers.pgbouncer import PgbouncerServer, running_pgbouncer
 from tests.servers.postgresql import PostgresqlServer, running_postgresql
 from tests.servers.programs import PACKAGES, MissingServer, programs
@@ -110,6 +111,20 @@ def mariadb() -> Iterator[MariadbServer]:
 def own_mariadb() -> Iterator[MariadbServer]:
     """A server that a test may stop, kill and freeze."""
     with running_mariadb() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Iterator[OracleServer]:
+    """A stand-in for Oracle that no test stops."""
+    with running_oracle() as server:
+        yield server
+
+
+@pytest.fixture
+def own_oracle() -> Iterator[OracleServer]:
+    """A stand-in for Oracle that a test may stop, kill and freeze."""
+    with running_oracle() as server:
         yield server
 
 
