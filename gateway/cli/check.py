@@ -180,6 +180,7 @@ async def _audit(
     findings.audits.setdefault(source, []).append(found)
     findings.problems += audit.mistakes(configuration, path, found)
     findings.warnings += audit.rights(configuration, path, found)
+    findings.warnings += audit.notes(configuration, path, found)
 
 
 def _words(engine: Engine, error: Exception) -> str:

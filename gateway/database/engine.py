@@ -172,12 +172,14 @@ class Audit:
         bypasses_row_security: what lifts row-level security for it.
         owns_tables: which tables it owns.
         connection_limit: connections that the server admits for it; None where it has no such limit.
+        notes: what else deserves a warning, such as a certificate that expires soon.
     """
 
     can_write: str = ""
     bypasses_row_security: str = ""
     owns_tables: str = ""
     connection_limit: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @runtime_checkable

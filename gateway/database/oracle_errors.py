@@ -100,7 +100,6 @@ _EXPLAINED: Final = MappingProxyType(
         " Encryption; use TLS",
     }
 )
-_OLD_TLS: Final = '; Oracle before 23ai has no TLS 1.3: say tls.min_version: "1.2"'
 
 
 def code_of(number: int) -> Code:
@@ -120,7 +119,7 @@ def translate(error: BaseException) -> ToolError:
     if isinstance(error, ToolError):
         return error
     if (found := _in_causes(error, ssl.SSLError)) is not None:
-        return failure(Code.SOURCE_UNAVAILABLE, explain_tls(found))
+        return failure(Code.SOURCE_UNAVAILABLE, tls.explain(found))
     details = details_of(error)
     if details is not None:
         return _from_driver(error, details)
@@ -171,6 +170,22 @@ def _reached(error: OSError) -> str:
     return f" ({_LISTENER[12541]})" if isinstance(error, ConnectionRefusedError) else ""
 
 
+def is_handshake(error: oracledb.Error) -> bool:
+    """Whether a failure to connect may be one to agree on TLS: an alert, or a server that hung up."""
+    ssl_error = _in_causes(error, ssl.SSLError)
+    is_alert = ssl_error is not None and "PROTOCOL" in (ssl_error.reason or "")
+    is_lost = isinstance(error.__cause__, ConnectionError) and not isinstance(error.__cause__, ConnectionRefusedError)
+    return is_alert or is_lost
+
+
+def too_old(offered: str) -> str:
+    """What to do about a server whose newest TLS is older than the oldest that we accept."""
+    return (
+        f"TLS: the server speaks no TLS as new as tls.min_version asks for; it offers {offered}."
+        ' Oracle before 23ai has no TLS 1.3: say tls.min_version: "1.2"'
+    )
+
+
 def _in_causes(error: BaseException, kind: type[ssl.SSLError]) -> ssl.SSLError | None:
     cause: BaseException | None = error
     while cause is not None:
@@ -178,11 +193,3 @@ def _in_causes(error: BaseException, kind: type[ssl.SSLError]) -> ssl.SSLError |
             return cause
         cause = cause.__cause__
     return None
-
-
-def explain_tls(error: ssl.SSLError, offered: str = "") -> str:
-    """Why a handshake failed; where the server is too old for it, which version it offers and what admits it."""
-    told = tls.explain(error)
-    if "PROTOCOL" not in (getattr(error, "reason", None) or ""):
-        return told
-    return f"{told}{f'; it offers {offered}' if offered else ''}{_OLD_TLS}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from gateway.config.oracle import ATTRIBUTES
 from gateway.database.failures import failure
 from gateway.errors import Code
 
-ATTRIBUTES: Final = {"userenv.client_identifier": "client_identifier", "userenv.client_info": "client_info"}
-"""The names under `session` that are attributes of the session itself; others are application contexts."""
+_PREFIX: Final = "userenv."
 _LONGEST: Final = 64
 _MODULE, _ACTION = 48, 32
 
@@ -20,20 +20,20 @@ def announce(raw: Any, source: str, tool: str, values: Mapping[str, str]) -> Non
     Raises:
         ToolError: ACCESS_DENIED, a value is longer than Oracle keeps; cut off, it might be somebody else's.
     """
-    for name, attribute in ATTRIBUTES.items():
+    for name in ATTRIBUTES:
         if name in values:
             if len(values[name].encode()) > _LONGEST:
                 told = f"session identity: {name} holds at most {_LONGEST} bytes"
                 raise failure(Code.ACCESS_DENIED, told, hint="Its token's identity is too long for this data source.")
-            setattr(raw, attribute, values[name])
+            setattr(raw, name.removeprefix(_PREFIX), values[name])
     raw.module = _cut(f"mcp-database-gateway/{source}", _MODULE)
     raw.action = _cut(tool, _ACTION)
 
 
 def forget(raw: Any) -> None:
     """Take the caller's name back; sent with the next call, no I/O."""
-    for attribute in ATTRIBUTES.values():
-        setattr(raw, attribute, None)
+    for name in ATTRIBUTES:
+        setattr(raw, name.removeprefix(_PREFIX), None)
 
 
 def contexts(procedure: str | None, values: Mapping[str, str | None]) -> tuple[str, dict[str, str | None]]:

@@ -187,20 +187,18 @@ def _check_dsn(settings: OracleSettings, params: Any, context: ssl.SSLContext | 
 
 
 async def _offered(error: oracledb.Error, context: ssl.SSLContext, place: Address) -> str:
-    """What to say of a server that is too old for the oldest TLS that we accept; "" for other failures."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLError):
-        cause = cause.__cause__
-    if cause is None or context.minimum_version != ssl.TLSVersion.TLSv1_3:
-        return ""
-    if "PROTOCOL" not in (cause.reason or ""):
+    """What to say of a server that is too old for the oldest TLS that we accept; "" for other failures.
+
+    A server that is refuses with an alert or by hanging up; what it has instead is found by asking for it.
+    """
+    if context.minimum_version != ssl.TLSVersion.TLSv1_3 or not errors.is_handshake(error):
         return ""
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         async with asyncio.timeout(_PROBE):
             _, writer = await asyncio.open_connection(place.host, place.port, ssl=context)
     except (OSError, TimeoutError):
-        return errors.explain_tls(cause)
+        return ""
     version = writer.get_extra_info("ssl_object").version()
     writer.transport.abort()
-    return errors.explain_tls(cause, str(version).replace("TLSv", "TLS "))
+    return errors.too_old(version.replace("TLSv", "TLS ")) if version == "TLSv1.2" else ""

@@ -34,6 +34,8 @@ SECTIONS: Final[Mapping[str, type[Settings]]] = {
     "`sources.NAME.hosts`, each": sources.HostSettings,
     "`sources.NAME.token`": logins.TokenSettings,
     "`sources.NAME` with `engine: mysql`": sources.MysqlSettings,
+    "`sources.NAME` with `engine: oracle`": sources.OracleSettings,
+    "`sources.NAME.hosts` of Oracle, each": sources.OracleHostSettings,
     "`sources.NAME` with `engine: sqlite`": sources.SqliteSettings,
     "`sources.NAME.pool`": sources.PoolSettings,
     "`sources.NAME.tls`": logins.TlsSettings,
