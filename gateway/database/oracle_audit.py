@@ -20,7 +20,7 @@ _GRANTED: Final = (
 )
 _CHARSET: Final = "select value from nls_database_parameters where parameter = 'NLS_CHARACTERSET'"
 _FEW: Final = 4
-_SESSIONS: Final = "select limit from user_resource_limits where resource_name = 'SESSIONS_PER_USER'"
+_SESSIONS: Final = "select \"LIMIT\" from user_resource_limits where resource_name = 'SESSIONS_PER_USER'"
 
 
 async def audit(raw: Any, settings: OracleSettings) -> Audit:

@@ -37,7 +37,7 @@ _SESSION: Final = (
     " nls_numeric_characters = '.,'"
 )
 """What makes conversions between text and other types the same whatever the server's territory is."""
-_WIPE: Final = "begin dbms_session.modify_package_state(dbms_session.reinitialize); end;"
+_WIPE: Final = "dbms_session.modify_package_state(dbms_session.reinitialize);"
 
 
 class OracleConnection:
@@ -102,7 +102,7 @@ class OracleConnection:
         text = self._admitted(statement)
         bound = bind(statement, values, has_booleans=self._has_booleans)
         self.needs_reset, self._is_clean = True, False
-        await self._begin(statement)
+        has_contexts = await self._begin(statement)
         with self._raw.cursor() as cursor:
             cursor.outputtypehandler = types.fetch_as
             cursor.arraysize = cursor.prefetchrows = min(max_rows + 1, _BATCH)
@@ -115,8 +115,8 @@ class OracleConnection:
             if statement.writes:
                 affected = cursor.rowcount if form_of(text) is Form.CHANGE else None
                 await self._commit()
-            elif not self._identity:
-                self._is_clean = leaves_nothing(text)
+            else:
+                self._is_clean = not has_contexts and leaves_nothing(text)
             return Table(reader.columns, rows, count > max_rows, affected)
 
     def _admitted(self, statement: Statement) -> str:
@@ -130,8 +130,11 @@ class OracleConnection:
             raise failure(Code.READ_ONLY, "a tool that reads runs nothing but queries")
         return text
 
-    async def _begin(self, statement: Statement) -> None:
-        """Tell the session who calls, and begin a read-only transaction: all in one round trip."""
+    async def _begin(self, statement: Statement) -> bool:
+        """Tell the session who calls, and begin a read-only transaction: all in one round trip.
+
+        Returns whether application contexts were set.
+        """
         identity.announce(self._raw, self._source, statement.name, self._identity)
         self._is_told = self._is_told or bool(self._identity)
         block, values = identity.contexts(self._settings.context_procedure, self._identity)
@@ -140,6 +143,7 @@ class OracleConnection:
             await self._execute(f"begin {reading}{block}end;", values)
         elif not statement.writes:
             await self._execute("set transaction read only")
+        return bool(block)
 
     async def _commit(self) -> None:
         self.is_committing = True
@@ -194,9 +198,7 @@ class OracleConnection:
         await self._raw.rollback()
         if not self._is_clean:
             block, values = identity.contexts(self._settings.context_procedure, dict.fromkeys(self._identity))
-            await self._execute(f"begin {block}end;" if block else _WIPE, values if block else None)
-            if block:
-                await self._execute(_WIPE)
+            await self._execute(f"begin {block}{_WIPE} end;", values)
         self._identity, self._is_told, self._is_clean = {}, False, True
         self.needs_reset = self.is_committing = False
 

@@ -128,8 +128,8 @@ def translate(error: BaseException) -> ToolError:
         return failure(Code.CONNECT_TIMEOUT, detail)
     if isinstance(error, OSError):
         return failure(Code.SOURCE_UNAVAILABLE, f"{detail}{_reached(error)}")
-    if isinstance(error, UnicodeError):
-        return failure(Code.INVALID_VALUE, detail)
+    if isinstance(error, ValueError | OverflowError):  # a date before the year 1, text in another encoding
+        return failure(Code.UNREPRESENTABLE, f"a value that the driver cannot tell: {detail}", is_sent=True)
     return failure(Code.INTERNAL, detail, is_sent=True)
 
 

@@ -9,7 +9,7 @@ from gateway.config.oracle import ATTRIBUTES
 from gateway.database.failures import failure
 from gateway.errors import Code
 
-_PREFIX: Final = "userenv."
+_PROPERTIES: Final = dict(zip(ATTRIBUTES, ("client_identifier", "clientinfo"), strict=True))
 _LONGEST: Final = 64
 _MODULE, _ACTION = 48, 32
 
@@ -20,20 +20,20 @@ def announce(raw: Any, source: str, tool: str, values: Mapping[str, str]) -> Non
     Raises:
         ToolError: ACCESS_DENIED, a value is longer than Oracle keeps; cut off, it might be somebody else's.
     """
-    for name in ATTRIBUTES:
+    for name, attribute in _PROPERTIES.items():
         if name in values:
             if len(values[name].encode()) > _LONGEST:
                 told = f"session identity: {name} holds at most {_LONGEST} bytes"
                 raise failure(Code.ACCESS_DENIED, told, hint="Its token's identity is too long for this data source.")
-            setattr(raw, name.removeprefix(_PREFIX), values[name])
+            setattr(raw, attribute, values[name])
     raw.module = _cut(f"mcp-database-gateway/{source}", _MODULE)
     raw.action = _cut(tool, _ACTION)
 
 
 def forget(raw: Any) -> None:
     """Take the caller's name back; sent with the next call, no I/O."""
-    for name in ATTRIBUTES:
-        setattr(raw, name.removeprefix(_PREFIX), None)
+    for attribute in _PROPERTIES.values():
+        setattr(raw, attribute, None)
 
 
 def contexts(procedure: str | None, values: Mapping[str, str | None]) -> tuple[str, dict[str, str | None]]:

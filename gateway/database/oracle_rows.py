@@ -43,7 +43,7 @@ class Reader:
         count = 0
         if not self.columns:
             return rows, count
-        while batch := await self._batch():
+        while batch := await self._cursor.fetchmany():
             for row in batch[: max(0, max_rows - count)]:
                 rows.append(await self._plain(list(row)))  # noqa: PERF401 - LOBs are awaited
             count += len(batch)
@@ -53,12 +53,6 @@ class Reader:
                 break
             report(f"{min(count, max_rows)} rows read")
         return rows, count
-
-    async def _batch(self) -> list[Any]:
-        try:
-            return list(await self._cursor.fetchmany())
-        except (ValueError, OverflowError) as error:  # Python's dates begin with the year 1
-            raise failure(Code.UNREPRESENTABLE, f"a date is beyond what can be told: {error}") from error
 
     async def _plain(self, row: list[Any]) -> list[Any]:
         for index in self._lobs:

@@ -58,7 +58,7 @@ def sendable(text: str) -> str:
         bare = bare.removesuffix("/").rstrip()
         is_call = bare.lstrip()[:4].upper() == "CALL"
         return bare.rstrip(";") if is_call else bare if bare.endswith(";") else f"{bare};"
-    return bare.rstrip(";").rstrip()
+    return bare.rstrip("; \t\r\n")
 
 
 def leaves_nothing(text: str) -> bool:

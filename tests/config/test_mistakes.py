@@ -155,7 +155,8 @@ MISTAKES = {
     ),
     "engine of another version": (
         "sources:\n  shop:\n    engine: db2",
-        '3: sources.shop.engine: expected an engine of this version, mysql or oracle or postgresql or sqlite, got text "db2"',
+        "3: sources.shop.engine: expected an engine of this version, mysql or oracle or postgresql or sqlite, "
+        'got text "db2"',
     ),
     "bad name": (
         "sources:\n  1shop: {engine: sqlite, path: a}",
@@ -335,7 +336,8 @@ def test_every_mistake_is_shown_at_once_in_order_of_lines(desk: Desk) -> None:
         "5: sources.shop.hots: unknown key",
         "6: sources.shop.database: set the environment variable DATABASE, or give a default: ${env:DATABASE:-...}",
         "8: sources.shop.pool.min: expected at most pool.max, which is 1, got 5",
-        '9: sources.other.engine: expected an engine of this version, mysql or oracle or postgresql or sqlite, got text "db2"',
+        "9: sources.other.engine: expected an engine of this version, mysql or oracle or postgresql or sqlite, "
+        'got text "db2"',
         "11: tools.one.description: set the environment variable TEXT, or give a default: ${env:TEXT:-...}",
         "11: tools.one.source: there is no source of this name",
         "12: tools.two.description: missing",

@@ -63,7 +63,7 @@ def read_shape(reader: Reader) -> Shape:
 def shape_of(name: str, declared: str, example: Any) -> Shape:
     """A column's type by its declaration, or by an example where it has none."""
     words = declared.upper()
-    numbers = [int(digits) for digits in re.findall(r"\d+", words)]
+    numbers = [int(digits) for digits in re.findall(r"-?\d+", words)]
     for pattern, make in _DECLARED:
         if re.match(pattern, words):
             return replace(make(numbers), name=name)
