@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.config.sources import OracleSettings
 from gateway.database import oracle_errors as errors
+from gateway.database import oracle_outputs as outputs
 from gateway.database.failures import failure
 from gateway.database.oracle_binding import name_of
 from gateway.database.oracle_connection import OracleConnection
@@ -34,6 +35,10 @@ class OracleEngine:
     def placeholder(self, position: int, name: str) -> str:
         """A bind variable of our own naming; one name has one variable, however often it is used."""
         return f":{name_of(position)}"
+
+    def output(self, position: int) -> str:
+        """The bind variable of an output."""
+        return f":{outputs.name_of(position)}"
 
     async def connect(self) -> OracleConnection:
         """Open a connection: TLS, login, session settings.

@@ -12,6 +12,7 @@ from gateway.config.sources import OracleSettings
 from gateway.context import Report
 from gateway.database import oracle_errors as errors
 from gateway.database import oracle_identity as identity
+from gateway.database import oracle_outputs as outputs
 from gateway.database import oracle_types as types
 from gateway.database.engine import Audit, Column, Statement, Table
 from gateway.database.failures import failure
@@ -88,7 +89,7 @@ class OracleConnection:
                 await cursor.parse(text)
             except oracledb.DatabaseError as error:
                 raise errors.at_position(error, text) from error
-            return types.columns_of(cursor.description)
+            return outputs.columns_of(statement.outputs) or types.columns_of(cursor.description)
 
     def identify(self, values: Mapping[str, str]) -> None:
         """Application contexts and the client's identifier for the next run; the reset after it clears them."""
@@ -108,7 +109,13 @@ class OracleConnection:
             cursor.arraysize = cursor.prefetchrows = min(max_rows + 1, _BATCH)
             if sizes := sizes_of(statement, has_booleans=self._has_booleans):
                 cursor.setinputsizes(**sizes)
-            await cursor.execute(text, bound, fetch_decimals=True, fetch_lobs=True)
+            given = outputs.variables(cursor, statement.outputs, cursor.arraysize)
+            await cursor.execute(text, bound | given, fetch_lobs=True)
+            if statement.outputs:
+                found = [given[outputs.name_of(index)] for index in range(1, len(given) + 1)]
+                table = await outputs.table_of(statement.outputs, found, max_rows, self._settings.max_lob_bytes, report)
+                await self._commit()
+                return table
             reader = Reader(cursor, self._settings.max_lob_bytes)
             rows, count = await reader.rows(max_rows, report, is_whole=statement.writes)
             affected = None
@@ -218,6 +225,7 @@ def _check_binds(statement: Statement, found: Sequence[str]) -> None:
         ToolError: STATEMENT_INVALID, they read the text differently.
     """
     expected = {name_of(position) for position in range(1, len(statement.parameters) + 1)}
+    expected |= {outputs.name_of(position) for position in range(1, len(statement.outputs) + 1)}
     if expected != set(found):
         odd = ", ".join(sorted(expected ^ set(found)))
         raise failure(Code.STATEMENT_INVALID, f"the driver sees other bind variables than the gateway: {odd}")

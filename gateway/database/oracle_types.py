@@ -38,7 +38,9 @@ _PRECISE: Final = (oracledb.DB_TYPE_TIMESTAMP, oracledb.DB_TYPE_TIMESTAMP_LTZ, o
 
 
 def fetch_as(cursor: Any, column: Any) -> Any:
-    """What the driver makes of a column: JSON that is kept as text stays text, its numbers untouched."""
+    """What the driver makes of a column: exact numbers; and JSON that is kept as text stays text."""
+    if column.type_code is oracledb.DB_TYPE_NUMBER:
+        return cursor.var(Decimal, arraysize=cursor.arraysize)
     is_text_json = column.is_json and column.type_code is not oracledb.DB_TYPE_JSON
     if not (is_text_json or column.is_oson):
         return None

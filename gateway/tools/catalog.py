@@ -15,6 +15,7 @@ from gateway.config.tools import ToolSettings
 from gateway.context import Principal
 from gateway.database.engine import Column, Engine, Statement
 from gateway.errors import InsufficientScope, ProtocolError
+from gateway.tools import procedures
 from gateway.tools.classify import changes
 from gateway.tools.parameters import Parameters, compile_parameters
 from gateway.tools.results import Numbers, duplicate_columns, output_schema
@@ -173,8 +174,11 @@ def _make(
     engine = engines.get(settings.source)
     if engine is None or parameters is None:
         return None, mistakes
-    scanned = scan(settings.statement, engine.dialect, parameters.types)
+    text = procedures.text_of(settings, parameters.types)
+    scanned = scan(text, engine.dialect, {*parameters.types, *(settings.outputs or {})})
     mistakes += _statement_mistakes(scanned, parameters)
+    used = frozenset(item.name for item in scanned.placeholders)
+    mistakes += procedures.mistakes(settings, engine, parameters.types, used)
     if not scanned.mistakes and not settings.writes:
         mistakes += [(("statement",), text) for text in changes(scanned.text, engine.dialect)]
     if mistakes:
@@ -186,7 +190,14 @@ def _make(
         description=settings.description,
         source=settings.source,
         scopes=frozenset(settings.scopes or whole.auth.default_scopes),
-        statement=render(name, scanned, engine, parameters.types, writes=settings.writes),
+        statement=render(
+            name,
+            scanned,
+            engine,
+            parameters.types,
+            writes=settings.writes,
+            outputs=procedures.outputs_of(settings),
+        ),
         max_rows=settings.max_rows,
         numbers=settings.numbers or whole.server.numbers,
         parameters=parameters,

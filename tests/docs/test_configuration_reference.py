@@ -42,6 +42,7 @@ SECTIONS: Final[Mapping[str, type[Settings]]] = {
     "`sources.NAME.credentials`, each": logins.CredentialSettings,
     "`sources.NAME.credentials.when`": logins.ConditionSettings,
     "`tools.NAME`": tools.ToolSettings,
+    "`tools.NAME.outputs.NAME`": tools.OutputSettings,
 }
 
 

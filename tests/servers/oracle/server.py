@@ -90,6 +90,8 @@ class OracleServer:
     def signal_all(self, number: int) -> None:
         """Signal the server: SIGSTOP freezes it, SIGCONT thaws it."""
         os.kill(self.pid, number)
+        if number == signal.SIGSTOP:
+            os.waitpid(self.pid, os.WUNTRACED)  # a moment passes until all of its threads stand still
 
     def settings(self, **overrides: Any) -> OracleSettings:
         """A source's settings; a value of None leaves a setting out."""
