@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from gateway.auth.refusal import Reason, refusal
@@ -16,7 +16,7 @@ _SCHEME: Final = re.compile(r"bearer(?: +|$)", re.IGNORECASE | re.ASCII)
 _TOKEN68: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
 
 
-def bearer_token(authorization: Sequence[str], query_names: Iterable[str] = ()) -> str:
+def bearer_token(authorization: Sequence[str], query_names: Collection[str] = ()) -> str:
     """The one bearer token of a request.
 
     Args:
@@ -27,7 +27,7 @@ def bearer_token(authorization: Sequence[str], query_names: Iterable[str] = ()) 
         Unauthenticated: no token (reason ""; so too for another scheme, RFC 6750 section 3.1),
             more than one, one in the query string, too large, or not a token68 (RFC 9110 section 11.2).
     """
-    if any(name.lower() == "access_token" for name in query_names):
+    if query_names and any(name.lower() == "access_token" for name in query_names):
         raise refusal(Reason.TOKEN_IN_QUERY)
     if len(authorization) > 1:
         raise refusal(Reason.SEVERAL_TOKENS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 from pathlib import Path
 from typing import Final
@@ -48,5 +49,8 @@ async def serve_until_signal(configuration: Configuration) -> None:
             "Use auth.mode none for development only."
         )
     async with open_gateway(configuration):
+        # What was made until now stays: the collector need not walk it again with every call's litter.
+        gc.collect()
+        gc.freeze()
         await wait_for_signal()
     _log.info("stopped")

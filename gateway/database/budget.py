@@ -80,9 +80,10 @@ class Budget:
 
     def claims(self, sharer: Sharer) -> bool:
         """Whether a connection that came back to this pool should be closed, for a pool that has clearly fewer."""
-        return (
-            self._shortage([each for each in self._refused if each is not sharer and self._precedes(each, sharer)]) > 0
-        )
+        if not self._refused:
+            return False
+        poorer = [each for each in self._refused if each is not sharer and self._precedes(each, sharer)]
+        return self._shortage(poorer) > 0
 
     def _precedes(self, poor: Sharer, rich: Sharer) -> bool:
         """Whether a pool, counting what is on its way, has none or at least two fewer than another one."""

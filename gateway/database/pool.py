@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 from gateway.config.sources import PoolSettings
 from gateway.context import Call
@@ -20,6 +19,7 @@ from gateway.database.budget import Budget
 from gateway.database.care import Member, PoolStats
 from gateway.database.engine import Connection, Engine
 from gateway.database.failures import failure
+from gateway.database.lease import Lease
 from gateway.database.opener import Opener
 from gateway.database.upkeep import Upkeep
 from gateway.database.waiters import Waiters, delayed, fail
@@ -107,19 +107,12 @@ class Pool:
         """Begin to open `min` connections, without waiting for them."""
         self._keep()
 
-    @asynccontextmanager
-    async def lease(self, call: Call, patience: Patience | None = None) -> AsyncIterator[Member]:
+    def lease(self, call: Call, patience: Patience | None = None) -> Lease[Member]:
         """Lend one connection until the block ends, after at most the patience given, else `acquire_timeout`.
 
-        Raises:
-            ToolError: POOL_EXHAUSTED, POOL_TIMEOUT, CONNECT_TIMEOUT, or why the source is down.
+        Entering raises ToolError: POOL_EXHAUSTED, POOL_TIMEOUT, CONNECT_TIMEOUT, or why the source is down.
         """
-        call.report("waiting for a connection")
-        member = self._take() or await self._wait(call, patience or Patience(self._settings.acquire_timeout))
-        try:
-            yield member
-        finally:
-            self._release(member)
+        return Lease(self, call, patience, lambda member: member)
 
     async def close(self, grace: float) -> None:
         """Lend no more, wait up to `grace` seconds for what is lent, then drop the rest."""
@@ -140,8 +133,9 @@ class Pool:
             self._upkeep.cancel()
         await self._upkeep.ended()
 
-    def _take(self) -> Member | None:
+    def take(self, call: Call) -> Member | None:
         """The idle connection used last, if it may be lent without a check."""
+        call.report("waiting for a connection")
         if self._is_closed:
             raise failure(Code.SOURCE_UNAVAILABLE, "the pool is closed")
         now = asyncio.get_running_loop().time()
@@ -156,9 +150,10 @@ class Pool:
                 return self._idle.pop()
         return None
 
-    async def _wait(self, call: Call, patience: Patience) -> Member:
+    async def wait(self, call: Call, patience: Patience | None) -> Member:
         """Queue for a connection: the first in is the first served."""
         loop = asyncio.get_running_loop()
+        patience = patience or Patience(self._settings.acquire_timeout)
         self._refuse_if_hopeless()
         waiter: asyncio.Future[Member] = loop.create_future()
         timer = loop.call_later(min(patience.left, call.remaining()), self._expire, waiter)
@@ -171,7 +166,7 @@ class Pool:
             if waiter.cancelled() or waiter.exception() is not None:
                 self._waiters.forget(waiter)
             else:
-                self._release(waiter.result())
+                self.release(waiter.result())
             raise
         finally:
             timer.cancel()
@@ -196,7 +191,7 @@ class Pool:
         code = Code.CONNECT_TIMEOUT if is_connecting else Code.POOL_TIMEOUT
         fail(waiter, failure(code, f"waited for a connection in vain: {self.stats}", retry_after=1.0))
 
-    def _release(self, member: Member) -> None:
+    def release(self, member: Member) -> None:
         """Take a connection back; what needs I/O is left to the background."""
         connection = member.connection
         now = asyncio.get_running_loop().time()

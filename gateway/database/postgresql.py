@@ -11,7 +11,7 @@ from gateway.database import postgresql_errors as errors
 from gateway.database import postgresql_types as types
 from gateway.database import tls
 from gateway.database.failures import failure
-from gateway.database.postgresql_connection import PostgresqlConnection
+from gateway.database.postgresql_connection import READ_ONLY, PostgresqlConnection
 from gateway.database.postgresql_hosts import Address, connect_to_first
 from gateway.database.postgresql_pgbouncer import PgbouncerConnection
 from gateway.database.tokens import Tokens
@@ -98,6 +98,8 @@ class PostgresqlEngine:
     async def _opened(self, raw: Any) -> PostgresqlConnection:
         if not self._settings.pgbouncer:
             await _set_codecs(raw)
+            # Only now: among several hosts, the driver takes one that is read-only by default for a standby.
+            await raw.execute(READ_ONLY)
             return PostgresqlConnection(raw)
         async with raw.transaction():  # each takes several steps, which must meet one session of the server
             await _set_codecs(raw)

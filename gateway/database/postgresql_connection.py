@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import asyncpg
@@ -20,9 +21,11 @@ from gateway.database.postgresql_traces import Traces
 from gateway.errors import Code
 
 _BATCH: Final = 500
+READ_ONLY: Final = "set session characteristics as transaction read only"
+"""A read that needs no BEGIN is read-only all the same; a write begins with READ WRITE."""
 _RESET: Final = (
     "set session authorization default; reset all; close all; unlisten *;"
-    " select pg_advisory_unlock_all(); discard temp; discard sequences"
+    f" select pg_advisory_unlock_all(); discard temp; discard sequences; {READ_ONLY}"
 )
 """What DISCARD ALL does, except that prepared statements stay."""
 BEGIN: Final = ("begin read only", "begin read write")
@@ -152,7 +155,7 @@ class PostgresqlConnection:
         prepared = Prepared(
             statement.text,
             raw,
-            tuple(map(types.column_of, attributes)),
+            _one_of_each(tuple(map(types.column_of, attributes))),
             tuple((index, convert) for index, convert in found if convert is not None),
             binding.binders_of(statement, raw.get_parameters()),
         )
@@ -161,9 +164,12 @@ class PostgresqlConnection:
 
     async def _begin(self, statement: Statement, values: Sequence[Any]) -> tuple[Prepared, Sequence[Any]]:
         """Prepare, bind and begin the transaction, in the order that costs least when it fails."""
+        is_new = statement.name not in self._prepared
         prepared = await self._prepare(statement)
         bound = binding.bind(statement, prepared.binders, values)
         self.needs_reset, self._is_clean, self._last = True, False, ""
+        if is_new and statement.writes:
+            await self.ping()  # asyncpg prepares without a Sync: what is open until then is read-only and stays so
         await self._raw.execute(BEGIN[statement.writes])
         if self._identity:
             await self._tell()
@@ -174,6 +180,9 @@ class PostgresqlConnection:
         return f"gateway_{next(self._numbers)}"
 
     async def _run(self, statement: Statement, values: Sequence[Any], max_rows: int, report: Report) -> Table:
+        known = self._prepared.get(statement.name)
+        if known is not None and self._is_plain(known, statement, max_rows):
+            return await self._read_at_once(known, statement, values, max_rows)
         prepared, bound = await self._begin(statement, values)
         try:
             if statement.writes:
@@ -182,6 +191,26 @@ class PostgresqlConnection:
         except asyncpg.NoActiveSQLTransactionError as error:
             raise failure(Code.STATEMENT_INVALID, "the statement ends its own transaction") from error
         self._is_clean, self._last = self._traces.is_traceless(prepared.text), prepared.text
+        return Table(prepared.columns, prepared.rows(records[:max_rows]), len(records) > max_rows)
+
+    def _is_plain(self, known: Prepared, statement: Statement, max_rows: int) -> bool:
+        """Whether a read needs no transaction around it: it leaves nothing, and tells the database nothing."""
+        if statement.writes or self._identity or max_rows >= _BATCH:
+            return False
+        return known.text == statement.text and self._traces.is_traceless(known.text)
+
+    async def _read_at_once(
+        self, prepared: Prepared, statement: Statement, values: Sequence[Any], max_rows: int
+    ) -> Table:
+        """Read in one round trip: the transaction is the server's own, read-only by default, and ends with the Sync.
+
+        The driver offers the protocol's row limit (PostgreSQL documentation, "Extended Query") for one row only.
+        """
+        bound = binding.bind(statement, prepared.binders, values)
+        self.needs_reset, self._is_clean, self._last = True, False, ""
+        execute = self._raw._protocol.bind_execute  # noqa: SLF001
+        records, _, _ = await execute(prepared.raw._state, bound, "", max_rows + 1, True, None)  # noqa: SLF001
+        self.needs_reset, self._is_clean = False, True
         return Table(prepared.columns, prepared.rows(records[:max_rows]), len(records) > max_rows)
 
     async def _tell(self) -> None:
@@ -237,3 +266,9 @@ def _affected(status: str) -> int | None:
     verb, _, rest = status.partition(" ")
     number = rest.rpartition(" ")[2]
     return int(number) if verb.lower() in _CHANGING and number.isdigit() else None
+
+
+@lru_cache(maxsize=4096)
+def _one_of_each(columns: tuple[Column, ...]) -> tuple[Column, ...]:
+    """The same columns as every other connection has, so that comparing them with those takes no time."""
+    return columns

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from gateway.context import Call
+from gateway.context import Call, Report, ignore
 from gateway.database.care import Member
 from gateway.database.engine import Column, Engine, Identifiable, Statement, Table
 from gateway.database.failures import failure, without_values
@@ -50,12 +51,8 @@ class Session:
         """
         member = self._member
         limit = min(self._statement_timeout, call.remaining())
+        report = _timed(call.report)
         call.report("running")
-        started = time.monotonic()
-
-        def report(line: str) -> None:
-            call.report(f"{line} after {(time.monotonic() - started) * 1000:.0f} ms")
-
         self._identify()
         member.is_dirty = True
         scope = asyncio.timeout(limit)
@@ -69,7 +66,8 @@ class Session:
             raise named from error
         member.is_dirty = False
         self._learn(statement, table.columns)
-        report(f"{len(table.rows)} rows read" if table.affected is None else f"{table.affected} rows changed")
+        if report is not ignore:
+            report(f"{len(table.rows)} rows read" if table.affected is None else f"{table.affected} rows changed")
         return table
 
     async def describe(self, statement: Statement) -> tuple[Column, ...]:
@@ -92,8 +90,8 @@ class Session:
     def _identify(self) -> None:
         """Tell the connection who calls; one that cannot be told is not used for a caller who must be."""
         connection = self._member.connection
-        if isinstance(connection, Identifiable):
-            connection.identify(self._identity)
+        if _can_identify(type(connection)):
+            connection.identify(self._identity)  # type: ignore[attr-defined]
         elif self._identity:
             raise failure(Code.INTERNAL, f"{type(connection).__name__} cannot tell the database who calls")
 
@@ -110,3 +108,17 @@ class Session:
         if is_lost and named.code is Code.SOURCE_UNAVAILABLE:
             return failure(Code.CONNECTION_LOST, named.detail, is_sent=True)
         return named
+
+
+@cache
+def _can_identify(kind: type) -> bool:
+    """Whether a kind of connection is Identifiable; asking the protocol itself takes longer than telling."""
+    return issubclass(kind, Identifiable)
+
+
+def _timed(report: Report) -> Report:
+    """The report with the time since now at the end of each line."""
+    if report is ignore:
+        return ignore
+    started = time.monotonic()
+    return lambda line: report(f"{line} after {(time.monotonic() - started) * 1000:.0f} ms")

@@ -20,6 +20,7 @@ from gateway.database.care import PoolStats
 from gateway.database.engine import Column, Engine, Statement
 from gateway.database.failures import failure
 from gateway.database.identity import identity_of
+from gateway.database.lease import Lease
 from gateway.database.pool import Pool
 from gateway.database.session import Session
 from gateway.errors import Code, GatewayError, ToolError
@@ -137,34 +138,30 @@ class Source:
         """The statements that the database refused, and why."""
         return MappingProxyType(self._broken)
 
-    @asynccontextmanager
-    async def lease(self, call: Call, patience: Patience | None = None) -> AsyncIterator[Session]:
-        """Borrow a connection for the length of the block.
+    def lease(self, call: Call, patience: Patience | None = None) -> Lease[Session]:
+        """Borrow a connection for the length of the block; see `Pool.lease` for what entering raises.
 
         Args:
             call: who asks, and until when.
             patience: the waiting that all attempts of the call share; `acquire_timeout` when absent.
 
         Raises:
-            ToolError: POOL_EXHAUSTED, POOL_TIMEOUT, CONNECT_TIMEOUT, or why the source is down;
-                ACCESS_DENIED when the token lacks what the session must be told, or no account is for it.
+            ToolError: ACCESS_DENIED when the token lacks what the session must be told, or no account is for it.
         """
         identity = identity_of(self.settings.session, call)
         pool, engine = self._accounts.choose(call.principal) if self._accounts else (self._pool, self.engine)
-        async with self._lend(call, identity, patience, pool, engine) as session:
-            yield session
+        return self._lend(call, identity, patience, pool, engine)
 
-    @asynccontextmanager
-    async def _lend(
+    def _lend(
         self,
         call: Call,
         identity: Mapping[str, str],
         patience: Patience | None = None,
         pool: Pool | None = None,
         engine: Engine | None = None,
-    ) -> AsyncIterator[Session]:
-        async with (pool or self._pool).lease(call, patience) as member:
-            yield Session(member, engine or self.engine, self.settings.statement_timeout, self._learn, identity)
+    ) -> Lease[Session]:
+        limit, learn, used = self.settings.statement_timeout, self._learn, engine or self.engine
+        return Lease(pool or self._pool, call, patience, lambda member: Session(member, used, limit, learn, identity))
 
     def patience(self) -> Patience:
         """The waiting that one call may do."""

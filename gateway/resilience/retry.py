@@ -8,7 +8,7 @@ come back together.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -59,8 +59,7 @@ class Retry:
             remaining: seconds left; a pause that does not fit ends the attempts.
             on_retry: told the number of the attempt that failed, why, and the pause that follows.
         """
-        pauses = backoff.expo(base=2, factor=self.first, max_value=self.cap)
-        next(pauses)  # the generator's own first step gives nothing
+        pauses: Iterator[float] | None = None
         for number in range(1, self.attempts):
             try:
                 return await attempt()
@@ -68,6 +67,9 @@ class Retry:
                 least = earliest(error)
                 if least is None:
                     raise
+                if pauses is None:
+                    pauses = backoff.expo(base=2, factor=self.first, max_value=self.cap)
+                    next(pauses)  # the generator's own first step gives nothing
                 pause = least + backoff.full_jitter(next(pauses))
                 if pause >= remaining():
                     raise

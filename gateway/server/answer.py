@@ -30,60 +30,32 @@ def _event(message: bytes) -> bytes:
     return b"event: message\ndata: " + message + b"\n\n"
 
 
-class Answer:
-    """The reply of one request. Used by its handler only.
+class _Stream:
+    """An event stream that is being written; opened by its first word."""
 
-    Args:
-        request: the POST.
-        headers: headers for either form.
-        may_stream: whether the client accepts `text/event-stream`.
-    """
-
-    def __init__(self, request: web.Request, headers: dict[str, str], *, may_stream: bool) -> None:
+    def __init__(self, request: web.Request, headers: dict[str, str]) -> None:
         self._request = request
         self._headers = headers
-        self._may_stream = may_stream
         self._pending: deque[bytes] = deque(maxlen=MAX_PENDING)
         self._wake = asyncio.Event()
         self._last: bytes | None = None
-        self._writer: asyncio.Task[web.StreamResponse] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        if may_stream:
-            self._timer = asyncio.get_running_loop().call_later(STREAM_AFTER, self._open)
+        self._writer = asyncio.create_task(self._write())
 
-    def notify(self, message: bytes) -> None:
-        """Send a notification ahead of the result; never blocks, and is dropped where no stream may be."""
-        if self._may_stream:
-            self._pending.append(_event(message))
-            self._open()
-            self._wake.set()
+    def say(self, message: bytes) -> None:
+        """Write one message, soon."""
+        self._pending.append(_event(message))
+        self._wake.set()
 
-    async def finish(self, message: bytes, status: int, headers: dict[str, str] | None = None) -> web.StreamResponse:
-        """Send the result or error; on a stream the status has long been 200."""
-        self._stop_timer()
-        if self._writer is None:
-            return web.Response(
-                body=message, status=status, content_type="application/json", headers=self._headers | (headers or {})
-            )
+    async def end(self, message: bytes) -> web.StreamResponse:
+        """Write the last message, after all others."""
         self._last = _event(message)
         self._wake.set()
         return await self._writer
 
     async def abandon(self) -> None:
-        """Stop writing, because the work was cancelled."""
-        self._stop_timer()
-        if self._writer is not None:
-            self._writer.cancel()
-            await asyncio.gather(self._writer, return_exceptions=True)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _open(self) -> None:
-        if self._writer is None:
-            self._stop_timer()
-            self._writer = asyncio.create_task(self._write())
+        """Stop writing."""
+        self._writer.cancel()
+        await asyncio.gather(self._writer, return_exceptions=True)
 
     async def _write(self) -> web.StreamResponse:
         response = web.StreamResponse(headers=self._headers | _STREAM_HEADERS)
@@ -101,3 +73,53 @@ class Answer:
                     await self._wake.wait()
             except TimeoutError:
                 await response.write(b": keep-alive\n\n")
+
+
+class Answer:
+    """The reply of one request. Used by its handler only.
+
+    Args:
+        request: the POST.
+        headers: headers for either form.
+        may_stream: whether the client accepts `text/event-stream`.
+    """
+
+    __slots__ = ("_headers", "_may_stream", "_request", "_stream", "_timer")
+
+    def __init__(self, request: web.Request, headers: dict[str, str], *, may_stream: bool) -> None:
+        self._request = request
+        self._headers = headers
+        self._may_stream = may_stream
+        self._stream: _Stream | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        if may_stream:
+            self._timer = asyncio.get_running_loop().call_later(STREAM_AFTER, self._open)
+
+    def notify(self, message: bytes) -> None:
+        """Send a notification ahead of the result; never blocks, and is dropped where no stream may be."""
+        if self._may_stream:
+            self._open().say(message)
+
+    async def finish(self, message: bytes, status: int, headers: dict[str, str] | None = None) -> web.StreamResponse:
+        """Send the result or error; on a stream the status has long been 200."""
+        self._stop_timer()
+        if self._stream is not None:
+            return await self._stream.end(message)
+        said = {**self._headers, **headers} if headers else self._headers
+        return web.Response(body=message, status=status, content_type="application/json", headers=said)
+
+    async def abandon(self) -> None:
+        """Stop writing, because the work was cancelled."""
+        self._stop_timer()
+        if self._stream is not None:
+            await self._stream.abandon()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _open(self) -> _Stream:
+        if self._stream is None:
+            self._stop_timer()
+            self._stream = _Stream(self._request, self._headers)
+        return self._stream

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from gateway.errors import RateLimited, Refused
 from gateway.resilience.ratelimit import RateLimiter
 from gateway.server.snapshot import Snapshot
 
+_BEARER: Final = "Bearer "
 _CORRELATION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
@@ -35,6 +37,7 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
+@lru_cache(maxsize=256)
 def _host_of(authority: str) -> str:
     """The host of a Host header, lower case and without its port; "" when malformed."""
     try:
@@ -85,13 +88,15 @@ class Proxies:
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks = tuple(ipaddress.ip_network(network) for network in networks)
 
-    def client_address(self, peer: str, forwarded: Iterable[str]) -> str:
+    def client_address(self, peer: str, forwarded: Sequence[str]) -> str:
         """The nearest address that is not one of our proxies; beyond it anybody may have written anything.
 
         Args:
             peer: the address of the connection.
             forwarded: the values of X-Forwarded-For, in order.
         """
+        if not (self._networks and forwarded):
+            return peer
         hops = [hop.strip() for value in forwarded for hop in value.split(",")]
         address = peer
         while hops and self._is_trusted(address):
@@ -119,7 +124,13 @@ async def authenticate(request: web.Request, snapshot: Snapshot) -> Principal:
     verifier = snapshot.verifier
     if snapshot.settings.auth.mode == "none":
         return await verifier.verify("")
-    token = bearer_token(request.headers.getall("Authorization", []), request.query.keys())
+    values = request.headers.getall("Authorization", [])
+    has_query = bool(request.rel_url.raw_query_string)
+    # What was verified before need not be judged by its form again.
+    is_usual = len(values) == 1 and not has_query and values[0].startswith(_BEARER)
+    if is_usual and (principal := verifier.known(values[0][len(_BEARER) :])):
+        return principal
+    token = bearer_token(values, request.query.keys() if has_query else ())
     return verifier.known(token) or await verifier.verify(token)
 
 

@@ -1,15 +1,16 @@
 """The MCP SDK's low-level server, and the handlers that it calls. Nothing else in the house knows the SDK.
 
-Rows never pass through the SDK's models, which would turn exact decimals into
-text: a handler leaves them as ready JSON on its exchange, and the transport
-puts them into the envelope that the SDK has checked.
+The SDK judges every request by the client's revision and runs all methods but
+one: a tool call goes straight from its judge to the tool. The SDK's models
+would turn the result's exact decimals into text, and their passes over it
+cost as much as the rest of the call.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import mcp_types as types
@@ -19,11 +20,14 @@ from mcp.server.caching import CacheHint
 from mcp.server.connection import Connection
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.server import Server
-from mcp.server.runner import serve_one
+from mcp.server.runner import ServerRunner
 from mcp.shared.dispatcher import CallOptions
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
+from mcp_types import SERVER_INFO_META_KEY
+from mcp_types.methods import validate_client_request
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from gateway import __version__
@@ -37,6 +41,7 @@ from gateway.tools.execute import execute
 from gateway.tools.results import ToolResult
 
 INVALID_PARAMS: Final = -32602
+_SERVER_INFO: Final = {"name": "mcp-database-gateway", "title": "MCP Database Gateway", "version": __version__}
 _LIST_TTL_MS: Final = 60_000
 _MAX_NAME: Final = 256
 _INSTRUCTIONS: Final = (
@@ -96,16 +101,23 @@ class Exchange:
     tool: str = ""
 
 
+_TRANSPORT: Final = TransportContext(kind="streamable-http", can_send_request=False)
+
+
 @dataclass(slots=True)
 class DispatchContext:
     """The SDK's view of one exchange (`mcp.shared.dispatcher.DispatchContext`): it can notify, never ask."""
 
-    transport: TransportContext
     request_id: str | int
     message_metadata: ServerMessageMetadata
     answer: Answer
+    transport: TransportContext = _TRANSPORT
     can_send_request: bool = False
-    cancel_requested: Event = field(default_factory=Event)
+
+    @property
+    def cancel_requested(self) -> Event:
+        """Never set: a client cancels by leaving, and its request's task with it."""
+        return Event()
 
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
@@ -134,22 +146,20 @@ async def _list_tools(ctx: Context, params: types.PaginatedRequestParams) -> dic
     return {"resultType": "complete", "tools": described}
 
 
-async def _call_tool(ctx: Context, params: types.CallToolRequestParams) -> dict[str, Any]:
+async def _call_tool(exchange: Exchange, params: Mapping[str, Any], version: str) -> dict[str, Any]:
     """Run a tool; a failed call is a result, too."""
-    exchange = _exchange(ctx)
     call, snapshot = exchange.call, exchange.snapshot
-    tool = snapshot.catalog.require(params.name, call.principal)
+    tool = snapshot.catalog.require(params["name"], call.principal)
     exchange.tool = tool.name
-    meta = (ctx.params or {}).get("_meta") or {}
-    with tracing.tool_span(call, tool.name, ctx.protocol_version, meta) as span:
-        work = execute(call, snapshot.catalog, snapshot.sources, tool.name, params.arguments or {})
+    with tracing.tool_span(call, tool.name, version, params.get("_meta") or {}) as span:
+        work = execute(call, snapshot.catalog, snapshot.sources, tool.name, params.get("arguments") or {})
         must_finish = tool.statement.writes and not exchange.is_modern
         result = await (exchange.background.see_through(work) if must_finish else work)
         if result.is_error:
             span.set_attribute("gateway.error.code", result.code)
             tracing.mark_failed(span, "tool_error")
     exchange.result = result
-    return _envelope(result)
+    return _envelope(result, version)
 
 
 def _empty_list(key: str) -> Callable[[Context, types.PaginatedRequestParams], Awaitable[dict[str, Any]]]:
@@ -182,9 +192,9 @@ def build_server() -> Server[Snapshot]:
     """The SDK's server with our handlers; one for the process, the snapshot comes with each request."""
     private, public = CacheHint(_LIST_TTL_MS, "private"), CacheHint(_LIST_TTL_MS, "public")
     server: Server[Snapshot] = Server(
-        "mcp-database-gateway",
+        _SERVER_INFO["name"],
+        title=_SERVER_INFO["title"],
         version=__version__,
-        title="MCP Database Gateway",
         instructions=_INSTRUCTIONS,
         cache_hints={
             "server/discover": public,
@@ -195,7 +205,6 @@ def build_server() -> Server[Snapshot]:
         },
     )
     server.add_request_handler("tools/list", types.PaginatedRequestParams, _list_tools)
-    server.add_request_handler("tools/call", types.CallToolRequestParams, _call_tool)
     for method, key in _EMPTY_LISTS.items():
         server.add_request_handler(method, types.PaginatedRequestParams, _empty_list(key))
     server.add_request_handler("resources/read", types.ReadResourceRequestParams, _read_resource)
@@ -216,40 +225,37 @@ def _refuse_cursor(params: types.PaginatedRequestParams) -> None:
         raise ProtocolError(INVALID_PARAMS, "Unknown cursor: lists come whole, on one page.")
 
 
-def _envelope(result: ToolResult) -> dict[str, Any]:
-    """The tool result as the SDK checks it; an empty object stands where the rows will be."""
+def _envelope(result: ToolResult, version: str) -> dict[str, Any]:
+    """The tool result as the client's revision has it, rows in place."""
     content = [{"type": "text", "text": text} for text in (result.text, *result.hints)]
-    envelope: dict[str, Any] = {"content": content, "isError": result.is_error, "resultType": "complete"}
+    envelope: dict[str, Any] = {"content": content, "isError": result.is_error}
     if result.structured is not None:
-        envelope["structuredContent"] = {}
-    if result.meta:
+        envelope["structuredContent"] = orjson.Fragment(result.structured)
+    if version in MODERN_PROTOCOL_VERSIONS:
+        envelope["resultType"] = "complete"
+        envelope["_meta"] = {**result.meta, SERVER_INFO_META_KEY: _SERVER_INFO}
+    elif result.meta:
         envelope["_meta"] = result.meta
     return envelope
 
 
-async def handle(
-    server: Server[Snapshot], exchange: Exchange, message: Message, connection: Connection
-) -> dict[str, Any]:
-    """Run one request through the SDK and return its result, rows in place.
+async def handle(server: Server[Snapshot], exchange: Exchange, message: Message, version: str) -> dict[str, Any]:
+    """Judge one request by the client's revision and run it.
 
     Raises:
         GatewayError: a failure with a name; what the SDK refused comes as ProtocolError, in its words.
     """
-    context = DispatchContext(
-        transport=TransportContext(kind="streamable-http", can_send_request=False),
-        request_id=message.id or 0,
-        message_metadata=ServerMessageMetadata(request_context=exchange),
-        answer=exchange.answer,
-    )
     try:
-        result = await serve_one(
-            server, context, message.method, message.params, connection=connection, lifespan_state=exchange.snapshot
-        )
+        if message.method == "tools/call":
+            validate_client_request(message.method, version, message.params)
+            return await _call_tool(exchange, message.params or {}, version)
+        # What `serve_one` does, without unwinding the connection's exit stack: nothing of ours is ever put on it.
+        # What clients say of themselves was judged with the request and is not used.
+        runner = ServerRunner(server, Connection.from_envelope(version, None, None), exchange.snapshot)
+        context = DispatchContext(message.id or 0, ServerMessageMetadata(request_context=exchange), exchange.answer)
+        return await runner.on_request(context, message.method, message.params)
     except MCPError as error:
         raise ProtocolError(error.error.code, error.error.message, data=error.error.data) from error
     except ValidationError as error:
         detail = f"{error.error_count()} invalid field(s)"
         raise ProtocolError(INVALID_PARAMS, "Invalid request parameters", detail=detail) from None
-    if "structuredContent" in result and exchange.result is not None and exchange.result.structured is not None:
-        result["structuredContent"] = orjson.Fragment(exchange.result.structured)
-    return result

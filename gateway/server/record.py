@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.telemetry import logs
+
 _log: Final = logging.getLogger("gateway.request")
 
 
@@ -39,15 +41,21 @@ class Record:
 
     def write(self) -> None:
         """Write the line; fields that are not known are left out."""
-        extra: dict[str, object] = {
+        fields: dict[str, object] = {
             "http_method": self.http_method,
             "address": self.address,
             "status": self.status,
             "outcome": self.outcome,
             "duration_ms": round((time.perf_counter() - self._started) * 1000, 3),
         }
-        optional = {"mcp_method": self.method, "tool": self.tool, "client": self.client, "detail": self.detail}
-        extra.update((key, value) for key, value in optional.items() if value)
+        if self.method:
+            fields["mcp_method"] = self.method
+        if self.tool:
+            fields["tool"] = self.tool
+        if self.client:
+            fields["client"] = logs.bounded(self.client)
+        if self.detail:
+            fields["detail"] = logs.bounded(self.detail)
         if self.rows is not None:
-            extra["rows"] = self.rows
-        _log.info("request", extra=extra)
+            fields["rows"] = self.rows
+        logs.event(_log, "request", fields)

@@ -11,13 +11,12 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from aiohttp import hdrs, web
-from mcp.server.connection import Connection
 from mcp.shared.inbound import (
     ERROR_CODE_HTTP_STATUS,
-    MCP_PARAM_HEADER_PREFIX,
     MCP_PROTOCOL_VERSION_HEADER,
     InboundLadderRejection,
     classify_inbound_request,
@@ -50,12 +49,15 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     Raises:
         Refused: 413, 415 or 408.
     """
-    if request.content_type != "application/json":
+    is_plain = request.headers.get(hdrs.CONTENT_TYPE) == "application/json"
+    if not is_plain and request.content_type != "application/json":
         raise Refused(415, "Content-Type must be application/json.")
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
         raise Refused(415, "Compressed bodies are not served; send the JSON as it is.")
     if (request.content_length or 0) > limit:
         raise Refused(413, f"The body is larger than {limit} bytes.")
+    if request.content.is_eof():  # as most are: it came with its head, and there is nothing to wait for
+        return _within(request.content.read_nowait(), limit)
     body = bytearray()
     try:
         async with asyncio.timeout(_BODY_SECONDS):
@@ -68,9 +70,16 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def _accepts(request: web.Request) -> tuple[bool, bool]:
-    """Whether the client takes JSON, and whether it takes an event stream (RFC 9110 section 12.5.1)."""
-    ranges = {part.split(";")[0].strip().lower() for part in request.headers.get(hdrs.ACCEPT, "*/*").split(",")}
+def _within(body: bytes, limit: int) -> bytes:
+    if len(body) > limit:
+        raise Refused(413, f"The body is larger than {limit} bytes.")
+    return body
+
+
+@lru_cache(maxsize=64)
+def _accepts(accept: str) -> tuple[bool, bool]:
+    """Whether a client takes JSON, and whether it takes an event stream (RFC 9110 section 12.5.1)."""
+    ranges = {part.split(";")[0].strip().lower() for part in accept.split(",")}
     anything = "*/*" in ranges
     return anything or bool(ranges & {"application/json", "application/*"}), "text/event-stream" in ranges
 
@@ -116,7 +125,7 @@ class Transport:
         is_modern = _is_modern(request)
         if message.id is None:
             return _acknowledge(request, is_modern, correlation_id)
-        takes_json, takes_stream = _accepts(request)
+        takes_json, takes_stream = _accepts(request.headers.get(hdrs.ACCEPT, "*/*"))
         if not takes_json and not takes_stream:
             raise Refused(406, "Accept must include application/json, and text/event-stream for streams.")
         answer = Answer(request, {"X-Request-ID": correlation_id}, may_stream=takes_stream)
@@ -133,8 +142,8 @@ class Transport:
     ) -> web.StreamResponse:
         headers: dict[str, str] = {}
         try:
-            connection = _connect(request, exchange, message)
-            result = await mcp.handle(self._server, exchange, message, connection)
+            version = _protocol_version(request, exchange, message)
+            result = await mcp.handle(self._server, exchange, message, version)
             body, status = result_bytes(message.id, result), 200
         except Exception as error:  # noqa: BLE001 - whatever failed, the client gets an answer that says nothing of it
             if not isinstance(error, GatewayError):
@@ -177,24 +186,22 @@ def _rejected(rejection: InboundLadderRejection) -> ProtocolError:
     return ProtocolError(rejection.code, rejection.message, data=rejection.data)
 
 
-def _connect(request: web.Request, exchange: mcp.Exchange, message: Message) -> Connection:
-    """The SDK's connection for this one request, once its headers agree with its body.
+def _protocol_version(request: web.Request, exchange: mcp.Exchange, message: Message) -> str:
+    """The revision that this one request speaks, once its headers agree with its body.
 
     Raises:
         ProtocolError: the modern ladder refused it.
     """
     if not exchange.is_modern:
-        version = request.headers.get(MCP_PROTOCOL_VERSION_HEADER, _ASSUMED_VERSION)
-        return Connection.from_envelope(version, None, None)
+        return request.headers.get(MCP_PROTOCOL_VERSION_HEADER, _ASSUMED_VERSION)
     if duplicated := find_duplicated_routing_header(request.headers.items()):
         raise ProtocolError(HEADER_MISMATCH, f"{duplicated} header appears more than once")
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    route = classify_inbound_request(message.body, headers=headers)
+    route = classify_inbound_request(message.body, headers=request.headers)
     if isinstance(route, InboundLadderRejection):
         raise _rejected(route)
     if message.method == "tools/call":
         _check_param_headers(request, exchange, message.params or {})
-    return Connection.from_envelope(route.protocol_version, route.client_info, route.client_capabilities)
+    return route.protocol_version
 
 
 def _check_param_headers(request: web.Request, exchange: mcp.Exchange, params: Mapping[str, object]) -> None:
@@ -202,8 +209,7 @@ def _check_param_headers(request: web.Request, exchange: mcp.Exchange, params: M
     if not isinstance(name, str) or not isinstance(arguments, dict):
         return
     tool = exchange.snapshot.catalog.require(name, exchange.call.principal)
-    prefix = MCP_PARAM_HEADER_PREFIX.lower()
-    if arguments or any(header.lower().startswith(prefix) for header in request.headers):
+    if tool.parameters.takes_headers:
         rejection = validate_mcp_param_headers(tool.input_schema, arguments, request.headers)
         if rejection is not None:
             raise _rejected(rejection)

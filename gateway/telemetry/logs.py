@@ -9,6 +9,9 @@ from __future__ import annotations
 import contextvars
 import logging
 import sys
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
@@ -22,19 +25,20 @@ _MAX_VALUE: Final = 2000
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-def _bounded(value: Any) -> Any:
+def bounded(value: Any) -> Any:
+    """The value, or the beginning of a text that is too long for a line."""
     if isinstance(value, str) and len(value) > _MAX_VALUE:
         return f"{value[:_MAX_VALUE]}... ({len(value)} characters)"
     return value
 
 
-def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    """The record as flat fields: time, level, logger, event, ids, then whatever `extra` brought."""
+def _head(moment: float, level: str, logger: str, event: str) -> dict[str, Any]:
+    """What every line begins with: time, level, logger, event, ids."""
     fields: dict[str, Any] = {
-        "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-        "level": record.levelname.lower(),
-        "logger": record.name,
-        "event": _bounded(record.getMessage()),
+        "time": datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds"),
+        "level": level,
+        "logger": logger,
+        "event": bounded(event),
     }
     if current := correlation_id.get():
         fields["correlation_id"] = current
@@ -42,8 +46,46 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     if span.is_valid:
         fields["trace_id"] = f"{span.trace_id:032x}"
         fields["span_id"] = f"{span.span_id:016x}"
-    fields.update((key, _bounded(value)) for key, value in vars(record).items() if key not in _STANDARD)
     return fields
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    """The record as flat fields: the head, then whatever `extra` brought."""
+    fields = _head(record.created, record.levelname.lower(), record.name, record.getMessage())
+    fields.update((key, bounded(value)) for key, value in vars(record).items() if key not in _STANDARD)
+    return fields
+
+
+def _line(fields: Mapping[str, Any]) -> str:
+    return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def event(logger: logging.Logger, name: str, fields: dict[str, Any]) -> None:
+    """Log one event at INFO, with its fields, which are short.
+
+    Where JSON lines are the process's only log, the line is written straight to
+    them: a record of the stdlib would cost more than all else in the line.
+    """
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    match logging.getLogger().handlers:
+        case [_LineHandler() as handler]:
+            handler.write(_line(_head(time.time(), "info", logger.name, name) | fields))
+        case _:
+            logger.info(name, extra=fields)
+
+
+class _LineHandler(logging.StreamHandler[TextIO]):
+    """Writes lines of JSON: those of records, and those that are made already."""
+
+    def write(self, line: str) -> None:
+        """Write one line; a stream that fails is reported as the stdlib does."""
+        try:
+            with self.lock or nullcontext():
+                self.stream.write(line + self.terminator)
+                self.flush()
+        except Exception:  # noqa: BLE001 - as in `StreamHandler.emit`
+            self.handleError(logging.makeLogRecord({"msg": line}))
 
 
 class JsonFormatter(logging.Formatter):
@@ -54,7 +96,7 @@ class JsonFormatter(logging.Formatter):
         fields = _fields(record)
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        return _line(fields)
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -89,8 +131,9 @@ def configure(*, style: str = "json", level: str = "INFO", stream: TextIO | None
         level: a level name of the stdlib.
         stream: standard error by default, so that standard output stays free for answers.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter() if style == "json" else ConsoleFormatter())
+    is_json = style == "json"
+    handler = _LineHandler(stream or sys.stderr) if is_json else logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if is_json else ConsoleFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("aiohttp.server").addFilter(_Quiet())
     for noisy in ("mcp", "httpx", "httpx2", "asyncio"):

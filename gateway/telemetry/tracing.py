@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -26,6 +26,9 @@ from gateway.context import Call
 _tracer: Final = trace.get_tracer("gateway", __version__)
 _propagator: Final = TraceContextTextMapPropagator()
 _FLUSH_MS: Final = 5000
+_recording: Final[list[TracerProvider]] = []
+"""Who records spans; while nobody does, none is made but to carry a caller's trace into the log."""
+_SILENCE: Final = nullcontext(trace.INVALID_SPAN)
 
 # OpenTelemetry's names for the engines (semantic conventions for databases, `db.system.name`).
 _SYSTEMS: Final = {"postgres": "postgresql", "mysql": "mysql", "oracle": "oracle.db", "sqlite": "sqlite"}
@@ -43,6 +46,12 @@ def _exporter() -> SpanExporter:
     return GrpcExporter()
 
 
+def record_with(provider: TracerProvider) -> None:
+    """Record every span from now on; OpenTelemetry takes one provider for each process."""
+    trace.set_tracer_provider(provider)
+    _recording.append(provider)
+
+
 @contextmanager
 def open_tracing(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
     """Export spans while the block runs, if the environment names a collector; flush at its end."""
@@ -53,10 +62,11 @@ def open_tracing(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
     resource = Resource.create({"service.name": "mcp-database-gateway", "service.version": __version__})
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(_exporter()))
-    trace.set_tracer_provider(provider)
+    record_with(provider)
     try:
         yield
     finally:
+        _recording.remove(provider)
         provider.force_flush(_FLUSH_MS)
         provider.shutdown()
 
@@ -69,20 +79,23 @@ def remote_parent(carrier: Mapping[str, Any]) -> Context | None:
     return _propagator.extract(known)
 
 
-@contextmanager
-def request_span(method: str, path: str, correlation_id: str, headers: Mapping[str, str]) -> Iterator[Span]:
+def request_span(
+    method: str, path: str, correlation_id: str, headers: Mapping[str, str]
+) -> AbstractContextManager[Span]:
     """The HTTP server span; its parent is the caller's `traceparent` header."""
+    if not _recording and "traceparent" not in headers:
+        return _SILENCE
     attributes = {"http.request.method": method, "url.path": path, "correlation.id": correlation_id}
     parent = remote_parent({key: headers[key] for key in ("traceparent", "tracestate") if key in headers})
-    with _tracer.start_as_current_span(
+    return _tracer.start_as_current_span(
         f"{method} {path}", parent, SpanKind.SERVER, attributes, record_exception=False, set_status_on_exception=False
-    ) as span:
-        yield span
+    )
 
 
-@contextmanager
-def tool_span(call: Call, tool: str, protocol_version: str, meta: Mapping[str, Any]) -> Iterator[Span]:
+def tool_span(call: Call, tool: str, protocol_version: str, meta: Mapping[str, Any]) -> AbstractContextManager[Span]:
     """The span `tools/call {tool}`: parent from `_meta.traceparent`, linked to the HTTP span then."""
+    if not _recording and "traceparent" not in meta:
+        return _SILENCE
     parent = remote_parent(meta)
     links = [trace.Link(trace.get_current_span().get_span_context())] if parent is not None else None
     attributes = {
@@ -92,7 +105,7 @@ def tool_span(call: Call, tool: str, protocol_version: str, meta: Mapping[str, A
         "gen_ai.tool.name": tool,
         "correlation.id": call.correlation_id,
     }
-    with _tracer.start_as_current_span(
+    return _tracer.start_as_current_span(
         f"tools/call {tool}",
         parent,
         SpanKind.SERVER,
@@ -100,13 +113,13 @@ def tool_span(call: Call, tool: str, protocol_version: str, meta: Mapping[str, A
         links,
         record_exception=False,
         set_status_on_exception=False,
-    ) as span:
-        yield span
+    )
 
 
-@contextmanager
-def database_span(call: Call, source: str, dialect: str, tool: str, text: str) -> Iterator[Span]:
+def database_span(call: Call, source: str, dialect: str, tool: str, text: str) -> AbstractContextManager[Span]:
     """The client span around one statement; the text is the author's, with placeholders and no values."""
+    if not _recording:
+        return _SILENCE
     attributes = {
         "db.system.name": _SYSTEMS.get(dialect, "other_sql"),
         "db.namespace": source,
@@ -114,10 +127,9 @@ def database_span(call: Call, source: str, dialect: str, tool: str, text: str) -
         "db.query.text": text,
         "correlation.id": call.correlation_id,
     }
-    with _tracer.start_as_current_span(
+    return _tracer.start_as_current_span(
         tool, None, SpanKind.CLIENT, attributes, record_exception=False, set_status_on_exception=False
-    ) as span:
-        yield span
+    )
 
 
 def mark_failed(span: Span, error_type: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 
 from gateway.errors import Code, ToolError
 from gateway.tools import messages, schema
+from gateway.tools.plain import quick_check
 from gateway.tools.schema import Mistake, Path
 from gateway.tools.validation import exact, excess, validator
 
@@ -26,11 +27,14 @@ class Parameters:
         schema: the published input schema (JSON Schema 2020-12).
         types: the JSON Schema type of each parameter, in the order of writing.
         places: where below the tool each parameter is written.
+        takes_headers: whether callers must repeat a parameter in a header (`x-mcp-header`).
     """
 
     schema: dict[str, Any]
     types: Mapping[str, str]
     places: Mapping[str, Path]
+    takes_headers: bool
+    _is_plain: Callable[[Mapping[str, Any]], bool] | None
     _validator: Draft202012Validator
     _defaults: Mapping[str, Any]
     _sensitive: frozenset[str]
@@ -44,8 +48,8 @@ class Parameters:
         Raises:
             ToolError: INVALID_ARGUMENTS, telling the model each problem, at most five.
         """
-        problems = self._problems(arguments)
-        if problems:
+        is_plain = self._is_plain is not None and self._is_plain(arguments)
+        if not is_plain and (problems := self._problems(arguments)):
             raise ToolError(Code.INVALID_ARGUMENTS, messages.bounded(problems))
         filled = {**self._defaults, **arguments}
         return {name: _bindable(filled.get(name), kind) for name, kind in self.types.items()}
@@ -111,7 +115,9 @@ def _assemble(published: dict[str, Any], is_whole: bool) -> tuple[Parameters | N
         return None, mistakes
     places = {name: _place(("properties", name), is_whole) for name in types}
     sensitive = frozenset(name for name, each in properties.items() if _has_secret(each, published))
-    return Parameters(published, types, places, checker, defaults, sensitive), []
+    takes_headers = any("x-mcp-header" in part for _, part in schema.positions(published))
+    quick = quick_check(published)
+    return Parameters(published, types, places, takes_headers, quick, checker, defaults, sensitive), []
 
 
 def _without_rules(published: dict[str, Any]) -> dict[str, Any]:

@@ -77,9 +77,9 @@ def present(table: Table, tool: Presentable) -> ToolResult:
         ToolError: UNREPRESENTABLE naming the column whose value JSON cannot carry;
             STATEMENT_INVALID where two columns have one name.
     """
-    if doubled := duplicate_columns(table.columns):
-        raise doubled_columns(doubled)
     names = [column.name for column in table.columns]
+    if len(set(names)) < len(names):
+        raise doubled_columns(duplicate_columns(table.columns))
     convert = string_numbers if tool.numbers == "string" else exact_numbers
     content: dict[str, Any] = {"rows": [], "row_count": len(table.rows), "truncated": table.is_truncated}
     if table.affected is not None:

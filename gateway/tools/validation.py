@@ -66,11 +66,11 @@ def excess(value: Any) -> str:
             return f"holds more than {MAX_VALUES} values"
         if depth > MAX_DEPTH:
             return f"nests deeper than {MAX_DEPTH} levels"
-        if isinstance(item, Decimal) and not _is_modest(item):
+        if isinstance(item, Decimal) and not is_modest(item):
             return f"holds a number of more than {MAX_DIGITS} digits"
         if isinstance(item, int) and item.bit_length() > MAX_DIGITS * 10 // 3:
             return f"holds a number of more than {MAX_DIGITS} digits"
-        if isinstance(item, str) and not _is_unicode(item):
+        if isinstance(item, str) and not is_unicode(item):
             return "holds text that is not valid Unicode"
         if isinstance(item, dict):
             waiting += [(child, depth + 1) for pair in item.items() for child in pair]
@@ -96,12 +96,14 @@ def validator(schema: Any) -> Draft202012Validator:
     return made
 
 
-def _is_modest(number: Decimal) -> bool:
+def is_modest(number: Decimal) -> bool:
+    """Whether a number has no more digits, and no larger exponent, than is reasonable."""
     exponent = number.as_tuple().exponent
     return isinstance(exponent, int) and abs(exponent) <= MAX_DIGITS and len(number.as_tuple().digits) <= MAX_DIGITS
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether a text has no lone surrogates."""
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 

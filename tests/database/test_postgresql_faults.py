@@ -332,7 +332,7 @@ async def test_session_state_never_reaches_the_next_caller(postgresql: Postgresq
                 "create temporary table leak (secret text)",
                 "select nextval('counter')",
                 "listen leak",
-                "set session characteristics as transaction read only",
+                "set session characteristics as transaction read write",
                 "set role pg_monitor",
                 "declare leak cursor with hold for select 1",
                 "prepare leak as select 1",
@@ -352,7 +352,7 @@ async def test_session_state_never_reaches_the_next_caller(postgresql: Postgresq
             )
             row = (await run(source, probe)).rows[0]
             assert row[0] in {None, ""}, text
-            assert list(row[1:]) == ['"$user", public', "UTC", "ISO, YMD", 0, None, 0, 0, "postgres", "off"], text
+            assert list(row[1:]) == ['"$user", public', "UTC", "ISO, YMD", 0, None, 0, 0, "postgres", "on"], text
         with pytest.raises(ToolError):
             await run(source, statement(source.engine, "select lastval()", name="lastval"))
     await admin.close()

@@ -167,7 +167,7 @@ async def test_only_what_may_leave_something_is_reset() -> None:
                 await run(source, plain, 1)
             await settled(source)
             assert resets() == 1
-            assert log.read_text().count("rollback") == before + 50
+            assert log.read_text().count("rollback") == before, "nothing is left to roll back"
             for number in range(5):
                 await run(source, lock)
                 await run(source, plain, 1)

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from gateway.telemetry import logs
+from gateway.telemetry import logs, tracing
 from tests.world import open_world
 
 _exporter = InMemorySpanExporter()
@@ -26,7 +25,7 @@ def provider() -> None:
     """OpenTelemetry allows one provider for each process; this module's tests read it."""
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(_exporter))
-    trace.set_tracer_provider(provider)
+    tracing.record_with(provider)
 
 
 @pytest.fixture
