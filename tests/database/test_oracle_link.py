@@ -15,6 +15,7 @@ from typing import Any
 import oracledb
 import pytest
 from cryptography.hazmat.primitives import serialization
+from pydantic import SecretStr
 
 from gateway.config.sources import OracleSettings
 from gateway.database import oracle_link, oracle_wallet
@@ -22,10 +23,12 @@ from gateway.database.care import open_connection
 from gateway.database.oracle import OracleEngine
 from gateway.database.oracle_connection import OracleConnection
 from gateway.database.tls import TlsUnusable
+from gateway.demo.identity import IdentityProvider
 from gateway.errors import Code, ToolError
 from tests.database.support import run, started, statement, until
 from tests.servers.certificates import Authority, Pair
 from tests.servers.local import free_port
+from tests.servers.oracle.dialogue import TOKEN_AUDIENCE
 from tests.servers.oracle.server import OracleServer, running_oracle
 
 
@@ -84,6 +87,31 @@ async def test_nobody_listens(oracle: OracleServer) -> None:
     error = await refused(oracle.settings(port=free_port()))
     assert error.code is Code.SOURCE_UNAVAILABLE
     assert "nothing listens at that host and port" in error.detail
+
+
+async def test_a_token_is_the_login_and_a_refused_one_is_replaced(
+    secured: OracleServer, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    clients = {"gateway": ("gateway-secret", ("database",))}
+    async with IdentityProvider(clients=clients, audience=TOKEN_AUDIENCE) as provider:
+        token = {
+            "url": provider.token_url,
+            "client_id": "gateway",
+            "client_secret": SecretStr("gateway-secret"),
+            "scope": "database",
+        }
+        settings = secured.settings(
+            user=None, password=None, host="localhost", token=token, tls=tls(authority), pool={"min": 1, "max": 1}
+        )
+        engine = OracleEngine(settings)
+        (await engine.connect()).abort()
+        first = (await engine._login())["access_token"]
+        (secured.folder / "revoked").write_text(first)
+        with pytest.raises(oracledb.DatabaseError, match="ORA-01017"):
+            await engine.connect()
+        (await engine.connect()).abort()
+        assert (await engine._login())["access_token"] != first
+    assert first not in caplog.text
 
 
 async def test_an_end_user_logs_in_by_proxy(oracle: OracleServer) -> None:

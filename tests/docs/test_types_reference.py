@@ -83,7 +83,8 @@ def sqlite() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("heading", "expected"), [("PostgreSQL", postgresql()), ("MySQL and MariaDB", mysql()), ("Oracle", oracle()), ("SQLite", sqlite())]
+    ("heading", "expected"),
+    [("PostgreSQL", postgresql()), ("MySQL and MariaDB", mysql()), ("Oracle", oracle()), ("SQLite", sqlite())],
 )
 def test_tables_are_what_the_tests_expect(heading: str, expected: list[str]) -> None:
     parts = re.split(r"^## (.+)$", PAGE.read_text(), flags=re.MULTILINE)

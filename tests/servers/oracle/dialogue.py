@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
+import json
 import re
 import socket
 import struct
@@ -20,6 +22,7 @@ from tests.servers.oracle.wire import Broken, Gone, Packets, Reader, chunks, siz
 _PARSE, _DEFINE, _EXECUTE, _FETCH, _COMMIT, _DESCRIBE = 0x01, 0x10, 0x20, 0x40, 0x100, 0x20000
 _LOB_READ, _LOB_LENGTH = 2, 1
 _OUT, _IN, _BOTH = 16, 32, 48
+TOKEN_AUDIENCE: Final = "https://database.test"
 _VERSION: Final = str(19 << 24 | 3 << 16)
 
 
@@ -131,7 +134,9 @@ class Dialogue:
         self._packets.send_data(b"\2\0\0")
 
     def _log_in(self) -> bool:
-        user, _ = self._authentication()
+        user, first = self._authentication()
+        if "AUTH_TOKEN" in first:
+            return self._log_in_with_token(first)
         password = self._users.get(user.upper(), {}).get("password")
         verifier = Verifier(password if password is not None else "\0")
         self._packets.send_data(self._pairs(verifier.challenge()) + self._status())
@@ -146,6 +151,22 @@ class Dialogue:
             number = refused or 28150
             self._packets.send_data(self._error(number, f"ORA-{number:05d}: not allowed to log in"))
             return False
+        self._welcome(user, proxy, answer, [("AUTH_SVR_RESPONSE", proof, 0)])
+        return True
+
+    def _log_in_with_token(self, answer: dict[str, str]) -> bool:
+        """Take a token for this database, unless it was revoked; its signature is not what is tested."""
+        payload = answer["AUTH_TOKEN"].split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        revoked = self._path.with_name("revoked")
+        is_revoked = revoked.exists() and answer["AUTH_TOKEN"] in revoked.read_text().split()
+        if claims["aud"] != TOKEN_AUDIENCE or is_revoked:
+            self._packets.send_data(self._error(1017, "ORA-01017: invalid token; logon denied"))
+            return False
+        self._welcome(claims["sub"], "", answer, [])
+        return True
+
+    def _welcome(self, user: str, proxy: str, answer: dict[str, str], proof: list[tuple[str, str, int]]) -> None:
         self._session = Session(self._path, user, proxy)
         self._session.known["driver"] = answer.get("SESSION_CLIENT_DRIVER_NAME", "")
         self._session.known["connection_class"] = answer.get("AUTH_KPPL_CONN_CLASS")
@@ -156,10 +177,9 @@ class Dialogue:
             ("AUTH_MAX_OPEN_CURSORS", "300", 0),
             ("AUTH_SC_SERVICE_NAME", self._service, 0),
             ("AUTH_INSTANCENAME", "standin", 0),
-            ("AUTH_SVR_RESPONSE", proof, 0),
+            *proof,
         ]
         self._packets.send_data(self._pairs(pairs) + self._status())
-        return True
 
     def _authentication(self) -> tuple[str, dict[str, str]]:
         reader = self._request()
