@@ -16,6 +16,8 @@ _EXEMPT: Final = "EXEMPT ACCESS POLICY"
 _OWNED: Final = "select table_name from user_tables order by table_name"
 _GRANTED: Final = (
     "select owner || '.' || table_name from user_tab_privs_recd"
+    " where privilege in ('INSERT', 'UPDATE', 'DELETE', 'ALTER')"
+    " union select owner || '.' || table_name from role_tab_privs"
     " where privilege in ('INSERT', 'UPDATE', 'DELETE', 'ALTER') order by 1"
 )
 _CHARSET: Final = "select value from nls_database_parameters where parameter = 'NLS_CHARACTERSET'"
@@ -47,6 +49,8 @@ async def _notes(raw: Any, settings: OracleSettings) -> tuple[str, ...]:
         for name in found
         if name != "AL32UTF8"
     ]
+    if raw.warning is not None:  # such as ORA-28002, the password will expire
+        notes.append(str(raw.warning).partition("\nHelp:")[0])
     if settings.wallet is not None:
         notes += [f"wallet: {told}" for told in wallet.expiring(settings.wallet)]
     return tuple(notes)

@@ -92,6 +92,7 @@ _NAMES: Final = (
 )
 _EXPLAINED: Final = MappingProxyType(
     {
+        "ORA-00942": "it may also be that the account has no privilege on it",
         "DPY-6002": "the server's certificate has another distinguished name than server_dn",
         "DPY-6006": _NAMES,
         "DPY-3015": "the account has only an old password verifier (10G); the DBA must set its password anew",

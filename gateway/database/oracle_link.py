@@ -24,6 +24,8 @@ _FENCE: Final = 2.0
 """Seconds by which the driver's own limit of a call lies above ours."""
 _PROBE: Final = 1.0
 _SDU: Final = 65535
+_STATEMENTS: Final = 100
+"""Cursors that the driver keeps open for each connection; servers admit 300 unless told otherwise."""
 
 _opened: ContextVar[list[asyncio.BaseTransport] | None] = ContextVar("oracle_transports", default=None)
 
@@ -152,6 +154,7 @@ def _params(settings: OracleSettings, name: str, place: Address, context: ssl.SS
         ssl_server_dn_match=wallet.mode_of(settings, place.host) == "verify-full",
         retry_count=0,  # our pool knows when to try again
         sdu=_SDU,
+        stmtcachesize=_STATEMENTS,
         program=f"mcp-database-gateway/{name}"[:48],
     )
     if settings.server_dn is not None:

@@ -19,6 +19,7 @@ VIEWS = """
 create table if not exists session_privs (privilege text);
 create table if not exists user_tables (table_name text);
 create table if not exists user_tab_privs_recd (owner text, table_name text, privilege text);
+create table if not exists role_tab_privs (owner text, table_name text, privilege text);
 create table if not exists user_resource_limits (resource_name text, 'limit' text);
 create table if not exists nls_database_parameters (parameter text, value text);
 create table item (id integer, label varchar2(10));

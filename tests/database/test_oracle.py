@@ -116,7 +116,7 @@ async def test_a_mistake_is_named_with_its_place_when_it_is_prepared(oracle: Ora
     async with reached(oracle.settings(), [wrong]) as source:
         error = source.broken["wrong"]
         assert error.code is Code.STATEMENT_INVALID
-        assert error.detail.startswith("ORA-00942: table or view does not exist")
+        assert error.detail.startswith("ORA-00942: table or view does not exist: it may also be that the account")
         assert "at line 3, column 8, near 'no_such_table'" in error.detail
         assert "no_such_table" not in error.message
 
@@ -164,10 +164,46 @@ async def test_a_frozen_server_costs_the_caller_its_limit_and_no_more(own_oracle
         started = time.monotonic()
         with pytest.raises(ToolError) as caught:
             await value(source, "1")
-        assert caught.value.code in (Code.STATEMENT_TIMEOUT, Code.POOL_TIMEOUT)
-        assert time.monotonic() - started < 4
+        assert caught.value.code is Code.STATEMENT_TIMEOUT
+        assert time.monotonic() - started < 1
+        await until(lambda: source.stats.active + source.stats.idle == 0)  # it does not answer the break either
         own_oracle.signal_all(signal.SIGCONT)
-        await until(lambda: source.stats.active == 0)
+        await until(lambda: source.stats.idle == 1)
+        assert await value(source, "1") == 1
+
+
+async def test_the_drivers_own_limit_is_the_second_fence(oracle: OracleServer) -> None:
+    async with reached(oracle.settings(pool=ONE)) as source, source.lease(call()) as session:
+        connection = session._member.connection
+        assert connection._raw.call_timeout == 32_000  # type: ignore[attr-defined]
+        connection._raw.call_timeout = 100  # type: ignore[attr-defined]
+        with pytest.raises(ToolError) as caught:
+            await session.run(statement(source.engine, ENDLESS), [], 1, call())
+        assert caught.value.code is Code.STATEMENT_TIMEOUT
+        assert "DPY-4024" in caught.value.detail
+        await connection.ping()
+        assert not connection.is_closed
+
+
+async def test_each_caller_gets_its_account_by_proxy(oracle: OracleServer) -> None:
+    accounts = [
+        {"when": {"scope": "hr"}, "user": "gateway[ada]", "password": oracle.password},
+        {"when": {"claim": "unit", "equals": "sales"}, "user": "gateway[bob]", "password": oracle.password},
+    ]
+
+    async def who(source: Source, scopes: frozenset[str], claims: dict[str, str]) -> Any:
+        principal = Principal("https://idp.test", "x", "agent", scopes, claims)
+        asked = Call("r", principal, asyncio.get_running_loop().time() + 20)
+        item = statement(source.engine, "select sys_context('userenv', 'session_user') as u")
+        async with source.lease(asked) as session:
+            return (await session.run(item, [], 1, asked)).rows[0][0]
+
+    async with reached(oracle.settings(credentials=accounts)) as source:
+        assert await who(source, frozenset({"hr"}), {}) == "ADA"
+        assert await who(source, frozenset(), {"unit": "sales"}) == "BOB"
+        with pytest.raises(ToolError) as caught:
+            await who(source, frozenset(), {"unit": "other"})
+        assert caught.value.code is Code.ACCESS_DENIED
 
 
 async def test_a_break_stops_the_server_and_keeps_the_connection(oracle: OracleServer) -> None:
@@ -214,6 +250,7 @@ async def test_what_the_account_may_do_is_asked(own_oracle: OracleServer) -> Non
     await own_oracle.execute(
         "create table session_privs (privilege text); create table user_tables (table_name text);"
         "create table user_tab_privs_recd (owner text, table_name text, privilege text);"
+        "create table role_tab_privs (owner text, table_name text, privilege text);"
         "create table user_resource_limits (resource_name text, 'limit' text);"
         "create table nls_database_parameters (parameter text, value text);"
         "insert into user_resource_limits values ('SESSIONS_PER_USER', '40');"

@@ -189,6 +189,10 @@ async def test_connecting_is_bounded_and_leaves_nothing_open(oracle: OracleServe
         assert error.code is Code.CONNECT_TIMEOUT
         assert time.monotonic() - started_at < 1.0
         await until(lambda: _sockets() <= before)
+        encrypted = {"mode": "require"}
+        error = await refused(oracle.settings(port=silent.getsockname()[1], connect_timeout="200ms", tls=encrypted))
+        assert error.code is Code.CONNECT_TIMEOUT
+        await until(lambda: _sockets() <= before)
 
 
 def _sockets() -> int:
