@@ -64,8 +64,10 @@ def _number(value: Any) -> Decimal | int:
     number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     if not number.is_finite():
         raise ValueError("must be a finite number")
+    if not number:
+        return 0  # zeros with an exponent are beyond the driver
     digits = "".join(map(str, number.as_tuple().digits)).strip("0")
-    if number and (len(digits) > _MOST_DIGITS or not _LEAST <= number.adjusted() <= _MOST):
+    if len(digits) > _MOST_DIGITS or not _LEAST <= number.adjusted() <= _MOST:
         raise ValueError(f"must have at most {_MOST_DIGITS} digits, within 1E{_LEAST} and 1E{_MOST}")
     return value if isinstance(value, int) else number
 

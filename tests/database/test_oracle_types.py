@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import array
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
 import oracledb
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.database import oracle_types as types
-from gateway.database.engine import Json, Kind
+from gateway.database.engine import Json, Kind, Output, Statement
 from gateway.database.oracle_binding import bind
 from gateway.database.oracle_statement import Form, form_of, leaves_nothing, sendable
+from gateway.database.sources import Source
 from gateway.errors import Code, ToolError
 from tests.database.support import reached, run, statement
 from tests.servers.oracle import values as wire
@@ -167,6 +169,35 @@ def test_binding_takes_a_value_or_names_its_parameter(value: Any, kind: str, has
         assert "p " in bound.message
     else:
         assert isinstance(bound, int | Decimal | bool | str | None)
+
+
+@pytest.fixture
+async def source(oracle: OracleServer) -> AsyncIterator[Source]:
+    async with reached(oracle.settings(access="read-write", pool={"min": 1, "max": 1})) as source:
+        yield source
+
+
+NUMBERS = st.builds(
+    lambda digits, exponent, sign: Decimal((sign, tuple(map(int, str(digits))), exponent)),
+    st.integers(0, 10**38 - 1),
+    st.integers(-130, 88),
+    st.integers(0, 1),
+).filter(lambda number: number == 0 or -130 <= number.adjusted() <= 125)
+
+
+@given(value=NUMBERS)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+async def test_any_number_goes_there_and_back(source: Source, value: Decimal) -> None:
+    text = "begin :O1 := :P1; end;"
+    item = Statement("number", text, ("v",), ("number",), True, (Output("x", "number"),))
+    assert (await run(source, item, value)).rows[0][0] == value
+
+
+@given(value=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=3000))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+async def test_any_text_goes_there_and_back(source: Source, value: str) -> None:
+    item = statement(source.engine, 'select :v as "x"', name="text", v="string")
+    assert (await run(source, item, value)).rows[0][0] == (value or None)
 
 
 # What the stand-in cannot send is held to the driver's own descriptions.
