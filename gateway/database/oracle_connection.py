@@ -168,7 +168,7 @@ class OracleConnection:
 
     async def _stoppable(self, work: Coroutine[Any, Any, T]) -> T:
         """Run work in a task of its own: cancelled itself, it would wait for the server's word without a limit."""
-        running = asyncio.ensure_future(work)
+        running = asyncio.ensure_future(self._dropping(work))
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
@@ -176,9 +176,22 @@ class OracleConnection:
             await asyncio.wait({self._stopping}, timeout=_STOP_WAIT)
             raise
 
+    async def _dropping(self, work: Coroutine[Any, Any, T]) -> T:
+        """Drop the sockets as soon as work finds the connection broken: the driver takes no more from them."""
+        try:
+            return await work
+        except BaseException:
+            if self._link.is_closed:
+                self.abort()
+            raise
+
     async def _stop(self, running: asyncio.Future[Any]) -> None:
-        """Let the driver break the call off; a server that does not answer that loses its connection."""
-        running.cancel()
+        """Break the call off, so that it fails with ORA-01013; a server that does not answer loses its connection.
+
+        The call is not cancelled: an answer that then arrives would break the connection.
+        """
+        if not (running.done() or self.is_closed):
+            self._raw.cancel()
         await asyncio.wait({running}, timeout=_STOP_LIMIT)
         if not running.done():
             self.abort()
@@ -186,7 +199,7 @@ class OracleConnection:
 
     async def ping(self) -> None:
         """The driver's ping: one round trip."""
-        await self._raw.ping()
+        await self._dropping(self._raw.ping())
 
     async def audit(self) -> Audit:
         """What the account may do here."""
@@ -200,6 +213,9 @@ class OracleConnection:
         if self._stopping is not None:
             await asyncio.wait({self._stopping})
             self._stopping = None
+        await self._dropping(self._reset())
+
+    async def _reset(self) -> None:
         if self._is_told:
             identity.forget(self._raw)
         await self._raw.rollback()
@@ -211,7 +227,10 @@ class OracleConnection:
 
     async def close(self) -> None:
         """Log off and close the socket."""
-        await self._raw.close()
+        try:
+            await self._raw.close()
+        finally:
+            self.abort()
 
     def abort(self) -> None:
         """Drop the socket."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import ssl
+from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,9 +20,7 @@ from gateway.database.tls import TlsUnusable
 from gateway.errors import Code, ToolError
 
 _BROKEN_SINCE: Final = 26
-"""The major version of the driver from which on a call's time limit on a closed connection crashed the process."""
-_FENCE: Final = 2.0
-"""Seconds by which the driver's own limit of a call lies above ours."""
+"""The major version of the driver from which on closed connections were seen to crash the process."""
 _PROBE: Final = 1.0
 _SDU: Final = 65535
 _STATEMENTS: Final = 100
@@ -63,12 +62,17 @@ class Link:
 
     def abort(self) -> None:
         """Drop the sockets at once."""
-        for each in self.transports:
-            each.abort()  # type: ignore[attr-defined]
+        _abort(self.transports)
+
+
+def _abort(transports: Iterable[asyncio.BaseTransport]) -> None:
+    """Drop sockets. What the driver closes itself may still be given data by TLS, which crashes the process."""
+    for each in transports:
+        each.abort()  # type: ignore[attr-defined]
 
 
 def is_driver_sound(version: str) -> bool:
-    """Whether the driver's limit of a call may be set: from 26.0 on that crashed on closed connections."""
+    """Whether a driver of this version may be used."""
     return int(version.partition(".")[0]) < _BROKEN_SINCE
 
 
@@ -133,13 +137,13 @@ async def _open(settings: OracleSettings, name: str, login: dict[str, Any], plac
     token = _opened.set(transports)
     try:
         raw = await oracledb.connect_async(params=params, **login)
-    except oracledb.Error as error:
-        if context is not None and (told := await _offered(error, context, place)):
-            raise failure(Code.SOURCE_UNAVAILABLE, told) from error
+    except BaseException as error:
+        _abort(transports)
+        if context is not None and isinstance(error, oracledb.Error):
+            await _explain(error, context, place)
         raise
     finally:
         _opened.reset(token)
-    raw.call_timeout = round((settings.statement_timeout + _FENCE) * 1000)
     return Link(raw, transports)
 
 
@@ -189,19 +193,23 @@ def _check_dsn(settings: OracleSettings, params: Any, context: ssl.SSLContext | 
         raise TlsUnusable("dsn: give the wallet as `wallet`, so that its files are checked")
 
 
-async def _offered(error: oracledb.Error, context: ssl.SSLContext, place: Address) -> str:
-    """What to say of a server that is too old for the oldest TLS that we accept; "" for other failures.
+async def _explain(error: oracledb.Error, context: ssl.SSLContext, place: Address) -> None:
+    """Look whether the server is too old for the oldest TLS that we accept.
 
-    A server that is refuses with an alert or by hanging up; what it has instead is found by asking for it.
+    It refuses with an alert or by hanging up; what it has instead is found by asking for it.
+
+    Raises:
+        ToolError: SOURCE_UNAVAILABLE, it is.
     """
     if context.minimum_version != ssl.TLSVersion.TLSv1_3 or not errors.is_handshake(error):
-        return ""
+        return
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         async with asyncio.timeout(_PROBE):
             _, writer = await asyncio.open_connection(place.host, place.port, ssl=context)
     except (OSError, TimeoutError):
-        return ""
+        return
     version = writer.get_extra_info("ssl_object").version()
     writer.transport.abort()
-    return errors.too_old(version.replace("TLSv", "TLS ")) if version == "TLSv1.2" else ""
+    if version == "TLSv1.2":
+        raise failure(Code.SOURCE_UNAVAILABLE, errors.too_old("TLS 1.2")) from error

@@ -172,17 +172,12 @@ async def test_a_frozen_server_costs_the_caller_its_limit_and_no_more(own_oracle
         assert await value(source, "1") == 1
 
 
-async def test_the_drivers_own_limit_is_the_second_fence(oracle: OracleServer) -> None:
+async def test_the_drivers_own_limit_is_never_set(oracle: OracleServer) -> None:
+    """It leaves a gap in which a connection that closes crashes the process (python-oracledb 4.0.2, Python 3.11)."""
     async with reached(oracle.settings(pool=ONE)) as source, source.lease(call()) as session:
-        connection = session._member.connection
-        assert connection._raw.call_timeout == 32_000  # type: ignore[attr-defined]
-        connection._raw.call_timeout = 100  # type: ignore[attr-defined]
-        with pytest.raises(ToolError) as caught:
-            await session.run(statement(source.engine, ENDLESS), [], 1, call())
-        assert caught.value.code is Code.STATEMENT_TIMEOUT
-        assert "DPY-4024" in caught.value.detail
-        await connection.ping()
-        assert not connection.is_closed
+        connection: Any = session._member.connection
+        await session.run(statement(source.engine, "select 1 as n"), [], 1, call())
+        assert connection._raw.call_timeout == 0
 
 
 async def test_each_caller_gets_its_account_by_proxy(oracle: OracleServer) -> None:

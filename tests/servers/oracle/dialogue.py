@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import socket
+import sqlite3
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.servers.oracle import values, wire
-from tests.servers.oracle.engine import CANCELLED, NO_DATA, Refusal, Result, Session, bind_names
+from tests.servers.oracle.engine import CANCELLED, NO_DATA, Refusal, Result, Session, bind_names, refusal
 from tests.servers.oracle.login import Verifier
 from tests.servers.oracle.values import CURSOR, LOBS, Shape
 from tests.servers.oracle.wire import Broken, Gone, Packets, Reader, chunks, sized, ub
@@ -236,8 +237,9 @@ class Dialogue:
         self.session.calls += 1
         try:
             return function, self._functions[function](reader)
-        except Refusal as error:
-            return function, self._error(error.number, error.text, position=error.position)
+        except (Refusal, sqlite3.Error) as error:
+            told = error if isinstance(error, Refusal) else refusal(error, "")
+            return function, self._error(told.number, told.text, position=told.position)
 
     def _piggyback(self, reader: Reader) -> None:
         function = reader.byte()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -89,7 +91,8 @@ class Session:
     def stop(self) -> None:
         """End what runs; called from another thread."""
         self.is_stopped = True
-        self.db.interrupt()
+        with suppress(sqlite3.ProgrammingError):  # closed already
+            self.db.interrupt()
 
     def commit(self) -> None:
         self._end("commit")
@@ -150,7 +153,7 @@ class Session:
             shape_of(name if name in declared else name.upper(), declared.get(name, ""), first and first[index])
             for index, name in enumerate(names)
         )
-        rows = iter(()) if first is None else _chained(first, cursor)
+        rows = iter(()) if first is None else itertools.chain((first,), cursor)
         return Result(tuple(_named(shape, sql) for shape in shapes), rows)
 
     def describe(self, sql: str) -> tuple[Shape, ...]:
@@ -249,11 +252,6 @@ _PROCEDURES: Final[dict[str, Procedure]] = {
     "dbms_session.clear_identifier": lambda session, *_: session.known.update(client_identifier=None),
     "null": lambda *_: None,
 }
-
-
-def _chained(first: Sequence[Any], rest: sqlite3.Cursor) -> Iterator[Sequence[Any]]:
-    yield first
-    yield from rest
 
 
 def _named(shape: Shape, sql: str) -> Shape:
