@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from tests.servers.containers import MysqlContainer, PostgresqlContainer, has_engine, running_container, running_mysql
 from tests.servers.mariadb import MariadbServer, running_mariadb
+from tests.servers.oracle.container import OracleContainer, running_oracle_container
 from tests.servers.oracle.server import OracleServer, running_oracle
 from tests.servers.pgbouncer import PgbouncerServer, running_pgbouncer
 from tests.servers.postgresql import PostgresqlServer, running_postgresql
@@ -118,6 +119,13 @@ def own_mariadb() -> Iterator[MariadbServer]:
 def oracle() -> Iterator[OracleServer]:
     """A stand-in for Oracle that no test stops."""
     with running_oracle() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def oracle_container() -> Iterator[OracleContainer]:
+    """Oracle itself, where a container engine answers."""
+    with running_oracle_container() as server:
         yield server
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import re
 import ssl
 from collections.abc import Iterable
 from contextvars import ContextVar
@@ -19,8 +20,8 @@ from gateway.database.failures import failure
 from gateway.database.tls import TlsUnusable
 from gateway.errors import Code, ToolError
 
-_BROKEN_SINCE: Final = 26
-"""The major version of the driver from which on closed connections were seen to crash the process."""
+_CRASHING: Final = ((26, 0, 0), (26, 1, 0))
+"""The first and the last version of the driver that were seen to crash the process on closed connections."""
 _PROBE: Final = 1.0
 _SDU: Final = 65535
 _STATEMENTS: Final = 100
@@ -73,7 +74,8 @@ def _abort(transports: Iterable[asyncio.BaseTransport]) -> None:
 
 def is_driver_sound(version: str) -> bool:
     """Whether a driver of this version may be used."""
-    return int(version.partition(".")[0]) < _BROKEN_SINCE
+    numbers = tuple(int(digits) for digits in re.findall(r"\d+", version)[:3])
+    return not _CRASHING[0] <= numbers <= _CRASHING[1]
 
 
 def addresses(settings: OracleSettings) -> tuple[Address, ...]:

@@ -189,7 +189,7 @@ async def test_columns_are_learned_anew_when_the_table_changes(database: Databas
     async with reached(database.settings(access="read-write")) as source:
         everything = statement(source.engine, "select * from item where id = :id", name="everything", id="integer")
         assert len((await run(source, everything, 1)).columns) == 2
-        alter = statement(source.engine, "alter table item add column extra text", name="alter", writes=True)
+        alter = statement(source.engine, "alter table item add extra varchar(10)", name="alter", writes=True)
         await run(source, alter)
         for _ in range(4):
             table = await run(source, everything, 1)
