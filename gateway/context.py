@@ -6,10 +6,14 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 Report = Callable[[str], None]
 """Takes one line of progress for the caller; never blocks, drops when the reader is slow."""
+
+
+MISSING: Final = object()
+"""What `claim_at` finds where there is nothing."""
 
 
 def ignore(_: str) -> None:
@@ -38,6 +42,11 @@ class Principal:
     expires_at: float = float("inf")
     has_every_scope: bool = False
 
+    @property
+    def client(self) -> tuple[str, str, str]:
+        """Whom limits count: the issuer with the OAuth client, or with the subject where the token names no client."""
+        return (self.issuer, self.client_id, "" if self.client_id else self.subject)
+
     def grants(self, required: frozenset[str]) -> bool:
         """Whether the caller holds all of the required scopes."""
         return self.has_every_scope or required <= self.scopes
@@ -62,3 +71,19 @@ class Call:
     def remaining(self) -> float:
         """Seconds until the deadline; never negative."""
         return max(0.0, self.deadline - asyncio.get_running_loop().time())
+
+
+def claim_at(claims: Mapping[str, Any], path: str) -> Any:
+    """The claim at a dotted path, or `MISSING`; the longest name wins, since names may hold dots themselves."""
+    if "." not in path:
+        return claims.get(path, MISSING)
+    parts = path.split(".")
+    for length in range(len(parts), 0, -1):
+        found = claims.get(".".join(parts[:length]), MISSING)
+        if length == len(parts) and found is not MISSING:
+            return found
+        if isinstance(found, Mapping):
+            inner = claim_at(found, ".".join(parts[length:]))
+            if inner is not MISSING:
+                return inner
+    return MISSING

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+from yarl import URL
 
 from gateway.config.loader import load
 from gateway.demo.identity import IdentityProvider
@@ -31,7 +32,7 @@ CLIENTS: Final = {
 CONFIGURATION: Final = """
 server: {host: 127.0.0.1, port: 0}
 admin: {port: 0}
-limits: {requests_per_minute: 100000, burst: 10000}
+limits: {requests_per_minute: 100000, burst: 10000, failed_logins_burst: 10000, concurrency_per_client: 100}
 auth:
   issuers:
     - issuer: ${env:ISSUER}
@@ -169,7 +170,7 @@ class World:
         headers: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         raw: bytes | None = None,
         method: str = "POST",
-        url: str | None = None,
+        url: str | URL | None = None,
     ) -> Reply:
         """Send one request as it stands and read the answer to its end."""
         sent = [("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream")]

@@ -8,18 +8,21 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, Never
 
 import aiohttp
 from yarl import URL
 
 from gateway.auth.jwt import SigningKey, UnusableKeyError, load_key
-from gateway.config.auth import IssuerSettings
-from gateway.net.http import FetchError, get_json, is_loopback
+from gateway.config.issuers import TrustedIssuer
+from gateway.net.http import FetchError, get_json, leads_to_loopback
 
 _log = logging.getLogger(__name__)
 
-# A token without `kid` is tried with so many keys; more would be work for strangers.
+_WELL_KNOWN: Final = "/.well-known/"
+
+# A token without `kid`, or with that of several keys, is tried with so many; more would be work for strangers.
 _MAX_CANDIDATES: Final = 4
 
 
@@ -34,7 +37,7 @@ class KeyPolicy:
         cool_down: between two fetches that unknown keys may cause, failed ones included.
         max_stale: how long the last good keys serve while the provider is down.
         timeout: for one fetch, discovery included.
-        max_bytes: largest document read.
+        max_bytes: largest document read; parsing it holds the event loop, at worst for some 9 ms.
         max_keys: entries of a set that are looked at.
     """
 
@@ -44,15 +47,16 @@ class KeyPolicy:
     cool_down: float = 30.0
     max_stale: float = 86_400.0
     timeout: float = 10.0
-    max_bytes: int = 1 << 20
+    max_bytes: int = 1 << 18
     max_keys: int = 100
 
 
 @dataclass(frozen=True, slots=True)
 class _KeySet:
-    named: dict[str, SigningKey]
+    named: dict[str, tuple[SigningKey, ...]]
     nameless: tuple[SigningKey, ...]
     thumbprints: frozenset[str]
+    published: int
     loaded_at: float
 
 
@@ -68,7 +72,7 @@ class IssuerKeys:
 
     def __init__(
         self,
-        settings: IssuerSettings,
+        settings: TrustedIssuer,
         session: aiohttp.ClientSession,
         policy: KeyPolicy,
         clock: Callable[[], float] = time.monotonic,
@@ -112,9 +116,9 @@ class IssuerKeys:
         if keys is None:
             return ()
         if kid is not None:
-            return (keys.named[kid],) if kid in keys.named else ()
-        fitting = (key for key in (*keys.nameless, *keys.named.values()) if algorithm in key.algorithms)
-        return tuple(fitting)[:_MAX_CANDIDATES]
+            return keys.named.get(kid, ())
+        everyone = (*keys.nameless, *chain.from_iterable(keys.named.values()))
+        return tuple(key for key in everyone if algorithm in key.algorithms)[:_MAX_CANDIDATES]
 
     def holds(self, thumbprint: str) -> bool:
         """Whether a key is still published."""
@@ -129,6 +133,15 @@ class IssuerKeys:
                 return found
             await self._search()
         return self.find(kid, algorithm)
+
+    async def renew(self) -> bool:
+        """Ask the provider again, at most once per cool-down, whoever asks; whether its keys have changed."""
+        before = self._set
+        for _ in range(2):  # as in `obtain`
+            await self._search()
+            if self._set is not None and (before is None or before.thumbprints != self._set.thumbprints):
+                return True
+        return False
 
     async def _search(self) -> None:
         if self._flight is None:
@@ -198,9 +211,10 @@ class IssuerKeys:
         before = self._set.thumbprints if self._set else frozenset()
         if keys.thumbprints != before:
             _log.info(
-                "issuer %s has %d usable key(s), %d of them new, %d gone",
+                "issuer %s has %d usable key(s) of %d published, %d of them new, %d gone",
                 self._settings.issuer,
                 len(keys.thumbprints),
+                keys.published,
                 len(keys.thumbprints - before),
                 len(before - keys.thumbprints),
             )
@@ -210,30 +224,39 @@ class IssuerKeys:
 
     async def _load(self) -> _KeySet:
         if self._location is None:
-            self._location = await self._discover()
+            self._location = await self.endpoint("jwks_uri")
         return await self._key_set(await self._get(self._location))
 
     async def _get(self, url: str) -> Any:
         return await get_json(self._session, url, max_bytes=self._policy.max_bytes, timeout=self._policy.timeout)
 
-    async def _discover(self) -> str:
-        """The `jwks_uri` of the issuer's metadata: OpenID Connect Discovery 1.0, else RFC 8414."""
-        try:
-            document = await self._get(openid_configuration_url(self._settings.issuer))
-        except FetchError as first:
+    async def endpoint(self, name: str) -> str:
+        """A URL of the issuer's metadata (OpenID Connect Discovery 1.0, else RFC 8414), such as its `jwks_uri`.
+
+        Raises:
+            FetchError: the metadata cannot be had or believed, or does not name it.
+        """
+        start = self._settings.discovery
+        if _WELL_KNOWN in start:
+            document = await self._get(start)
+        else:
             try:
-                document = await self._get(authorization_server_url(self._settings.issuer))
-            except FetchError:
-                raise first from None
+                document = await self._get(openid_configuration_url(start))
+            except FetchError as first:
+                try:
+                    document = await self._get(authorization_server_url(start))
+                except FetchError:
+                    raise first from None
         if not isinstance(document, dict):
             raise FetchError("the discovery document is not an object")
         # Whoever serves this document vouches for one issuer only (RFC 8414 section 3.3).
-        if (stated := document.get("issuer")) != self._settings.issuer:
+        stated = document.get("issuer")
+        if not isinstance(stated, str) or stated not in self._settings.names:
             raise FetchError(f"the discovery document names the issuer {stated!r:.200}; set exactly that, or jwks_uri")
-        location = document.get("jwks_uri")
+        location = document.get(name)
         if not isinstance(location, str):
-            raise FetchError("the discovery document has no jwks_uri")
-        if is_loopback(location) and not is_loopback(self._settings.issuer):
+            raise FetchError(f"the discovery document has no {name}")
+        if leads_to_loopback(location) and not leads_to_loopback(start):
             raise FetchError("the discovery document points to this machine")
         return location
 
@@ -241,7 +264,7 @@ class IssuerKeys:
         entries = document.get("keys") if isinstance(document, dict) else None
         if not isinstance(entries, list):
             raise FetchError("the key set has no list of keys")
-        named: dict[str, SigningKey] = {}
+        named: dict[str, tuple[SigningKey, ...]] = {}
         nameless: list[SigningKey] = []
         for entry in entries[: self._policy.max_keys]:
             # Building a key takes some 40 us: calls are served between two of them.
@@ -253,12 +276,13 @@ class IssuerKeys:
                 continue
             if key.kid is None:
                 nameless.append(key)
-            else:
-                named.setdefault(key.kid, key)
-        thumbprints = frozenset(key.thumbprint for key in (*named.values(), *nameless))
+            elif len(alike := named.get(key.kid, ())) < _MAX_CANDIDATES:
+                # Several keys may share a name (RFC 7517 section 4.5): a token is tried with each that fits.
+                named[key.kid] = (*alike, key)
+        thumbprints = frozenset(key.thumbprint for key in (*chain.from_iterable(named.values()), *nameless))
         if not thumbprints:
             raise FetchError("the key set has no usable key")
-        return _KeySet(named, tuple(nameless), thumbprints, self._clock())
+        return _KeySet(named, tuple(nameless), thumbprints, len(entries), self._clock())
 
 
 def openid_configuration_url(issuer: str) -> str:

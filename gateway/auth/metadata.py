@@ -9,6 +9,7 @@ from typing import Any, Final
 from yarl import URL
 
 from gateway.config.auth import AuthSettings
+from gateway.config.issuers import resolve
 
 _WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
 _SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
@@ -21,22 +22,27 @@ def metadata_url(resource: str) -> str:
     return str(url.with_path(_WELL_KNOWN + url.path.rstrip("/")))
 
 
-def resource_metadata(resource: str, settings: AuthSettings, scopes: Iterable[str]) -> dict[str, Any]:
+def resource_metadata(
+    resource: str, settings: AuthSettings, scopes: Iterable[str], name: str | None = None
+) -> dict[str, Any]:
     """The protected resource metadata document (RFC 9728 section 2).
 
     Args:
         resource: the URL clients use, as it must appear in `aud`.
         settings: whose issuers are named; with none of them the member is left out.
         scopes: the fewest a client should ask for; `offline_access` is never among them.
+        name: for people; the product's where absent.
     """
     document: dict[str, Any] = {
         "resource": resource,
-        "resource_name": "MCP Database Gateway",
+        "resource_name": name or "MCP Database Gateway",
         "bearer_methods_supported": ["header"],
         "scopes_supported": sorted(set(_writable(scopes)) - {"offline_access"}),
     }
     if settings.issuers and settings.mode != "none":
-        document["authorization_servers"] = [issuer.issuer for issuer in settings.issuers]
+        document["authorization_servers"] = list(
+            dict.fromkeys(resolve(issuer).advertised for issuer in settings.issuers)
+        )
     return document
 
 

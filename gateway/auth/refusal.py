@@ -35,12 +35,18 @@ class Reason(StrEnum):
     """The signature does not verify."""
     CLAIMS = "claims"
     """A required claim is missing, or a claim has the wrong type."""
+    CLAIMS_ELSEWHERE = "claims_elsewhere"
+    """The token only refers to claims that are needed (too many groups)."""
+    LIFETIME = "lifetime"
+    """Issued for longer than the configured maximum, or without `iat` where there is one."""
     EXPIRED = "expired"
     """`exp` has passed."""
     NOT_YET_VALID = "not_yet_valid"
     """`nbf` or `iat` lies in the future."""
     AUDIENCE = "audience"
     """The token is for somebody else."""
+    INACTIVE = "inactive"
+    """The provider was asked and says that it is not good: revoked, over, or never issued."""
     SENDER_CONSTRAINED = "sender_constrained"
     """Bound to a key (`cnf`) that a bearer does not prove."""
 
@@ -51,6 +57,8 @@ _GENERIC: Final = "The access token is not valid here; get a new one from the au
 _MESSAGES: Final = {
     Reason.SEVERAL_TOKENS: "Send exactly one Authorization header.",
     Reason.TOKEN_IN_QUERY: "Send the access token in the Authorization header, never in the URL.",
+    Reason.CLAIMS_ELSEWHERE: "The access token leaves out claims that this server needs; they are too many to fit.",
+    Reason.LIFETIME: "The access token lives longer than this server accepts; get one with a shorter life.",
     Reason.EXPIRED: "The access token has expired; get a new one from the authorization server.",
     Reason.NOT_YET_VALID: "The access token is not valid yet.",
     Reason.AUDIENCE: "The access token was issued for another resource; request one for this server.",

@@ -7,17 +7,19 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from gateway.auth import verifier
-from gateway.cli import audit
+from gateway.auth.problems import problems as auth_problems
+from gateway.cli import accounts, permissions, recording
+from gateway.cli.permissions import Verdict
 from gateway.cli.words import counted
 from gateway.config.loader import Configuration
 from gateway.config.problems import ConfigError, KeyPath, Problem
 from gateway.database.accounts import account_settings
 from gateway.database.engine import Audit, Auditable, Connection, Engine, Statement
 from gateway.database.sources import build_engine
+from gateway.net import redis
 from gateway.tools.catalog import Catalog, build
 from gateway.tools.loading import engines_of, load_with_tools
 from gateway.tools.results import duplicate_columns
@@ -40,6 +42,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--config", type=Path, required=True, metavar="PATH", help="a YAML file, or a folder of them")
     parser.add_argument("--offline", action="store_true", help="do not connect to any database")
+    parser.add_argument(
+        "--as",
+        dest="claims",
+        type=Path,
+        metavar="CLAIMS",
+        help="tell what a token with the claims in a JSON file may do",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
 
@@ -50,13 +59,16 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         configuration, catalog, engines = _load(arguments.config)
         if not arguments.offline:
-            asyncio.run(_prepare_all(configuration, engines, catalog.statements(), findings))
+            asyncio.run(_ask(configuration, engines, catalog.statements(), findings))
     except ConfigError as error:
         if not arguments.json:
             raise
         findings.problems, catalog = list(error.problems), None
+    else:
+        findings.warnings += recording.warnings(configuration)
+    told = _permissions(arguments.claims, configuration, catalog) if arguments.claims and catalog is not None else None
     if arguments.json:
-        print(json.dumps(_report(findings, catalog, is_offline=arguments.offline), indent=2))
+        print(json.dumps(_report(findings, catalog, told, is_offline=arguments.offline), indent=2))
         return 1 if findings.problems else 0
     for warning in findings.warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -65,25 +77,35 @@ def run(arguments: argparse.Namespace) -> int:
     reached = "not connected (--offline)" if arguments.offline else "every statement prepared"
     sources = counted(len(configuration.settings.sources), "source")
     print(f"OK: {counted(len(catalog or ()), 'tool')}, {sources}, {reached}.")
+    for verdict in told or ():
+        print(verdict)
     return 0
+
+
+def _permissions(claims: Path, configuration: Configuration, catalog: Catalog) -> list[Verdict]:
+    caller = permissions.read_caller(claims, configuration.settings)
+    return list(permissions.verdicts(configuration.settings, catalog, caller))
 
 
 def _load(path: Path) -> tuple[Configuration, Catalog, Mapping[str, Engine]]:
     configuration = load_with_tools(path)
-    if problems := verifier.problems(configuration.settings.auth):
+    settings = configuration.settings
+    if problems := (*auth_problems(settings.auth), *redis.problems(settings.redis)):
         raise ConfigError([configuration.problem(problem.path, problem.message) for problem in problems])
     engines = engines_of(configuration)
     return configuration, build(configuration, engines), engines
 
 
-def _report(findings: Findings, catalog: Catalog | None, *, is_offline: bool) -> dict[str, object]:
+def _report(
+    findings: Findings, catalog: Catalog | None, told: list[Verdict] | None, *, is_offline: bool
+) -> dict[str, object]:
     return {
         "ok": not findings.problems,
         "offline": is_offline,
         "tools": len(catalog) if catalog is not None else None,
         "problems": [_told(problem) for problem in findings.problems],
         "warnings": [_told(warning) for warning in findings.warnings],
-    }
+    } | ({} if told is None else {"permissions": [asdict(verdict) for verdict in told]})
 
 
 def _told(problem: Problem) -> dict[str, object]:
@@ -93,6 +115,20 @@ def _told(problem: Problem) -> dict[str, object]:
         "key": ".".join(map(str, problem.path)),
         "message": problem.message,
     }
+
+
+async def _ask(
+    configuration: Configuration,
+    engines: Mapping[str, Engine],
+    statements: Mapping[str, Sequence[Statement]],
+    findings: Findings,
+) -> None:
+    """Ask the databases, once the audit has the record that this command does."""
+    try:
+        async with recording.recorded(configuration, "check"):
+            await _prepare_all(configuration, engines, statements, findings)
+    except recording.NotRecorded as error:
+        findings.problems.append(configuration.problem(("audit",), error.message))
 
 
 async def _prepare_all(
@@ -112,7 +148,7 @@ async def _prepare_all(
         findings.problems += part.problems
         findings.warnings += part.warnings
         findings.audits |= part.audits
-    findings.warnings += audit.budgets(configuration, findings.audits)
+    findings.warnings += accounts.budgets(configuration, findings.audits)
 
 
 async def _check_source(
@@ -178,9 +214,9 @@ async def _audit(
         findings.warnings.append(configuration.problem(path, message))
         return
     findings.audits.setdefault(source, []).append(found)
-    findings.problems += audit.mistakes(configuration, path, found)
-    findings.warnings += audit.rights(configuration, path, found)
-    findings.warnings += audit.notes(configuration, path, found)
+    findings.problems += accounts.mistakes(configuration, path, found)
+    findings.warnings += accounts.rights(configuration, path, found)
+    findings.warnings += accounts.notes(configuration, path, found)
 
 
 def _words(engine: Engine, error: Exception) -> str:

@@ -12,12 +12,15 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from gateway.config.audit import AuditSettings
 from gateway.config.auth import AuthSettings
 from gateway.config.base import Name, Settings
 from gateway.config.limits import LimitSettings
+from gateway.config.redis import RedisSettings
 from gateway.config.server import AdminSettings, ServerSettings
 from gateway.config.sources import AnySource
 from gateway.config.tools import ToolSettings
+from gateway.config.toolsets import ToolsetSettings
 
 
 class DeploymentSettings(Settings):
@@ -38,8 +41,12 @@ class GatewaySettings(Settings):
     """The operators' listener."""
     auth: AuthSettings = AuthSettings()
     """Authentication."""
-    limits: LimitSettings = LimitSettings()
+    limits: LimitSettings = Field(default_factory=LimitSettings)
     """Rate limits."""
+    audit: AuditSettings = AuditSettings()
+    """The audit: who did what."""
+    redis: RedisSettings | None = None
+    """What replicas share; each keeps its own state when absent."""
     deployment: DeploymentSettings = DeploymentSettings()
     """The replicas."""
     sources: Annotated[Mapping[Name, AnySource], AfterValidator(MappingProxyType)] = Field(
@@ -50,3 +57,7 @@ class GatewaySettings(Settings):
         default_factory=lambda: MappingProxyType({})
     )
     """Tools, by name."""
+    toolsets: Annotated[Mapping[Name, ToolsetSettings], AfterValidator(MappingProxyType)] = Field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    """Groups of tools, each served at `/mcp/NAME`."""

@@ -32,8 +32,9 @@ def leaves(annotation: Any) -> Iterator[Any]:
 
 def _inside(leaf: Any, key: str | int) -> Iterator[Any]:
     if isinstance(leaf, type) and issubclass(leaf, Settings):
-        if field := leaf.model_fields.get(str(key)):
-            yield from leaves(field.annotation)
+        for name, field in leaf.model_fields.items():
+            if key == (field.alias or name):
+                yield from leaves(field.annotation)
     elif get_origin(leaf) in (Mapping, dict):
         yield from leaves(get_args(leaf)[1])
     elif get_origin(leaf) is tuple:
@@ -52,7 +53,12 @@ def keys_at(path: KeyPath, engine: object = None) -> tuple[str, ...]:
     """The known keys of a mapping, sorted; of a source only those of its engine."""
     models = [leaf for leaf in types_at(path) if isinstance(leaf, type) and issubclass(leaf, Settings)]
     fitting = [model for model in models if engine is not None and engine in _engines(model)]
-    return tuple(sorted({key for model in fitting or models for key in model.model_fields}))
+    return tuple(sorted({key for model in fitting or models for key in _keys(model)}))
+
+
+def _keys(model: type[Settings]) -> Iterator[str]:
+    """The keys of a model as they are written."""
+    return (field.alias or name for name, field in model.model_fields.items())
 
 
 def engines() -> tuple[str, ...]:

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from gateway.config.base import Name, Settings, Text
+from gateway.config.base import Name, ResultSize, Settings, Text
+from gateway.config.rules import RuleSettings
 
 
 class OutputSettings(Settings):
@@ -26,9 +27,13 @@ class ToolSettings(Settings):
     source: Name
     """The source it asks."""
     scopes: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
-    """Scopes a caller needs, all of them; `auth.default_scopes` when absent."""
+    """Scopes a caller needs, all of them; `auth.default_scopes` when neither this nor `any_scopes` is given."""
+    any_scopes: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    """Scopes of which a caller needs at least one, beside `scopes`; who has none is told the first."""
+    allow: Annotated[tuple[RuleSettings, ...], Field(min_length=1)] | None = None
+    """Rules over claims, all of which must hold; for others the tool does not exist."""
     parameters: dict[Name, dict[str, Any]] | None = None
-    """JSON Schema for each parameter, with `optional` and `nullable` as short forms."""
+    """JSON Schema for each parameter, with `optional` and `nullable` as short forms, and `from_claim`."""
     input_schema: dict[str, Any] | None = None
     """A whole JSON Schema (2020-12) instead of `parameters`, published as written."""
     statement: Text
@@ -43,6 +48,8 @@ class ToolSettings(Settings):
     """Whether doing the change twice is the same as doing it once; it is then sent again after a lost connection."""
     max_rows: Annotated[int, Field(ge=1, le=100000)] = 100
     """Most rows in a result."""
+    max_result_bytes: ResultSize | None = None
+    """Overrides `server.max_result_bytes`."""
     numbers: Literal["exact", "string"] | None = None
     """Overrides `server.numbers`."""
     enabled: bool = True

@@ -6,12 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway.context import Call
+from gateway.context import MISSING, Call, claim_at
 from gateway.database.exact_json import dumps
 from gateway.errors import Code, ToolError
 
 CLAIM: Final = "claim:"
-_MISSING: Final = object()
 _UNUSABLE: Final = re.compile(r"[\0\ud800-\udfff]")
 """Characters that a database's text cannot hold."""
 
@@ -42,26 +41,12 @@ def _value(origin: str, call: Call) -> str:
             value = call.correlation_id
         case _:
             value = claim_at(principal.claims, origin.removeprefix(CLAIM))
-    if value is _MISSING or value is None or value == "":
+    if value is MISSING or value is None or value == "":
         raise _refusal(origin, "is missing")
     text = value if isinstance(value, str) else dumps(value)
     if _UNUSABLE.search(text):
         raise _refusal(origin, "holds characters that a database cannot hold")
     return text
-
-
-def claim_at(claims: Mapping[str, Any], path: str) -> Any:
-    """The claim at a dotted path; the longest name wins, since names may hold dots themselves."""
-    parts = path.split(".")
-    for length in range(len(parts), 0, -1):
-        found = claims.get(".".join(parts[:length]), _MISSING)
-        if length == len(parts) and found is not _MISSING:
-            return found
-        if isinstance(found, Mapping):
-            inner = claim_at(found, ".".join(parts[length:]))
-            if inner is not _MISSING:
-                return inner
-    return _MISSING
 
 
 def texts_at(claims: Mapping[str, Any], path: str) -> frozenset[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import mcp_types as types
@@ -33,10 +34,13 @@ from pydantic import ValidationError
 from gateway import __version__
 from gateway.context import Call
 from gateway.errors import ProtocolError
+from gateway.server.admission import Admission
 from gateway.server.answer import Answer
 from gateway.server.jsonrpc import Message, notification_bytes
 from gateway.server.snapshot import Snapshot
 from gateway.telemetry import tracing
+from gateway.tools.audited import audited
+from gateway.tools.catalog import Catalog, Tool
 from gateway.tools.execute import execute
 from gateway.tools.results import ToolResult
 
@@ -85,20 +89,26 @@ class Exchange:
     Attributes:
         call: who asks, and until when.
         snapshot: the configuration that this request began with.
+        catalog: the tools of the door that it came through.
         answer: where notifications go.
         background: where a write goes on whose client has left.
+        admission: what the client may call, and how much at once.
         is_modern: whether the client speaks 2026-07-28 or later.
         result: a tool call's outcome, once there is one.
         tool: the tool's name, once it is known to exist.
+        address: the client's.
     """
 
     call: Call
     snapshot: Snapshot
+    catalog: Catalog
     answer: Answer
     background: Background
+    admission: Admission
     is_modern: bool
     result: ToolResult | None = None
     tool: str = ""
+    address: str = ""
 
 
 _TRANSPORT: Final = TransportContext(kind="streamable-http", can_send_request=False)
@@ -141,18 +151,18 @@ async def _list_tools(ctx: Context, params: types.PaginatedRequestParams) -> dic
     _refuse_cursor(params)
     exchange = _exchange(ctx)
     snapshot = exchange.snapshot
-    visible = snapshot.catalog.visible(exchange.call.principal)
+    visible = exchange.catalog.visible(exchange.call.principal)
     described = [tool.describe(snapshot.sources[tool.source].shapes.get(tool.name)) for tool in visible]
     return {"resultType": "complete", "tools": described}
 
 
 async def _call_tool(exchange: Exchange, params: Mapping[str, Any], version: str) -> dict[str, Any]:
     """Run a tool; a failed call is a result, too."""
-    call, snapshot = exchange.call, exchange.snapshot
-    tool = snapshot.catalog.require(params["name"], call.principal)
+    call, catalog, arguments = exchange.call, exchange.catalog, params.get("arguments") or {}
+    tool = catalog.require(params["name"], call.principal, arguments)
     exchange.tool = tool.name
     with tracing.tool_span(call, tool.name, version, params.get("_meta") or {}) as span:
-        work = execute(call, snapshot.catalog, snapshot.sources, tool.name, params.get("arguments") or {})
+        work = _run(exchange, tool, arguments)
         must_finish = tool.statement.writes and not exchange.is_modern
         result = await (exchange.background.see_through(work) if must_finish else work)
         if result.is_error:
@@ -160,6 +170,16 @@ async def _call_tool(exchange: Exchange, params: Mapping[str, Any], version: str
             tracing.mark_failed(span, "tool_error")
     exchange.result = result
     return _envelope(result, version)
+
+
+async def _run(exchange: Exchange, tool: Tool, arguments: Mapping[str, Any]) -> ToolResult:
+    """The call, counted for as long as it runs, and recorded: also when its client has left."""
+    call, snapshot = exchange.call, exchange.snapshot
+    run = partial(execute, call, exchange.catalog, snapshot.sources, tool.name, arguments)
+    async with exchange.admission.running(call, tool.name):
+        return await audited(
+            snapshot.audit, call, exchange.address, tool, snapshot.sources[tool.source], arguments, run
+        )
 
 
 def _empty_list(key: str) -> Callable[[Context, types.PaginatedRequestParams], Awaitable[dict[str, Any]]]:
@@ -188,14 +208,18 @@ _EMPTY_LISTS: Final = {
 }
 
 
-def build_server() -> Server[Snapshot]:
-    """The SDK's server with our handlers; one for the process, the snapshot comes with each request."""
+def build_server(about: str = "") -> Server[Snapshot]:
+    """The SDK's server with our handlers; one for each door, the snapshot comes with each request.
+
+    Args:
+        about: what is told of the door before anything else.
+    """
     private, public = CacheHint(_LIST_TTL_MS, "private"), CacheHint(_LIST_TTL_MS, "public")
     server: Server[Snapshot] = Server(
         _SERVER_INFO["name"],
         title=_SERVER_INFO["title"],
         version=__version__,
-        instructions=_INSTRUCTIONS,
+        instructions=f"{about} {_INSTRUCTIONS}".lstrip(),
         cache_hints={
             "server/discover": public,
             "tools/list": private,

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.context import Principal
 from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Unauthenticated
-from gateway.resilience.ratelimit import RateLimiter
 from gateway.server import door
+from gateway.server.admission import Admission
+from gateway.server.auditing import note_success
+from gateway.server.connection import client_certificate
+from gateway.server.cors import Cors
+from gateway.server.endpoint import Endpoint
 from gateway.server.record import Record
 from gateway.server.refusals import Refusals
 from gateway.server.snapshot import Snapshot
@@ -16,28 +22,35 @@ from gateway.server.transport import Transport
 from gateway.telemetry import logs, tracing
 
 
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """One endpoint, and what answers there."""
+
+    endpoint: Endpoint
+    transport: Transport
+    refusals: Refusals
+
+
 class Reception:
     """Receives every request of the agents' listener and sees it through, from door to log line."""
 
-    def __init__(self, snapshot: Snapshot, transport: Transport, refusals: Refusals) -> None:
+    def __init__(self, snapshot: Snapshot, admission: Admission, cors: Cors) -> None:
         settings = snapshot.settings
         self._snapshot = snapshot
-        self._transport = transport
-        self._refusals = refusals
+        self._cors = cors
         self._origins = door.Origins(settings.server)
         self._proxies = door.Proxies(settings.server.trusted_proxies)
-        limits = settings.limits
-        self._limiter = RateLimiter(limits.requests_per_minute, limits.burst, limits.max_clients)
+        self._admission = admission
 
-    async def receive(self, request: web.Request) -> web.StreamResponse:
-        """One POST of `/mcp`: admitted, served, answered, logged."""
+    async def receive(self, desk: Desk, request: web.BaseRequest) -> web.StreamResponse:
+        """One POST of an endpoint: admitted, served, answered, logged."""
         correlation_id = door.correlation_id(request)
         logs.correlation_id.set(correlation_id)
         address = self._proxies.client_address(request.remote or "", request.headers.getall("X-Forwarded-For", []))
-        record = Record(request.method, address)
+        record = Record(request.method, address, certificate=client_certificate(request))
         with tracing.request_span(request.method, request.path, correlation_id, request.headers) as span:
             try:
-                response = await self._answer(request, correlation_id, record)
+                response = await self._answer(desk, request, correlation_id, record)
                 record.status = response.status
                 return response
             except (asyncio.CancelledError, ConnectionError):
@@ -47,21 +60,39 @@ class Reception:
                 span.set_attribute("http.response.status_code", record.status)
                 record.write()
 
-    async def _answer(self, request: web.Request, correlation_id: str, record: Record) -> web.StreamResponse:
+    async def _answer(
+        self, desk: Desk, request: web.BaseRequest, correlation_id: str, record: Record
+    ) -> web.StreamResponse:
         try:
-            return await self._serve(request, correlation_id, record)
+            return await self._serve(desk, request, correlation_id, record)
         except GatewayError as error:
             record.outcome, record.detail = _outcome(error), error.detail
-            return self._refusals.respond(error, correlation_id, _early_status(error))
+            return desk.refusals.respond(error, correlation_id, _early_status(error))
 
-    async def _serve(self, request: web.Request, correlation_id: str, record: Record) -> web.StreamResponse:
+    async def _serve(
+        self, desk: Desk, request: web.BaseRequest, correlation_id: str, record: Record
+    ) -> web.StreamResponse:
         self._origins.check(request.headers.getall("Host", []), request.headers.get("Origin"))
+        if (answer := self._cors.preflight(request, "POST")) is not None:
+            return answer
         if request.method != "POST":
             raise Refused(405, "Send JSON-RPC messages by POST; there is no stream to GET and no session to DELETE.")
-        principal = await door.authenticate(request, self._snapshot)
+        principal = await self._authenticate(desk, request, correlation_id, record.address)
         record.client = principal.client_id or principal.subject
-        door.admit(self._limiter, principal)
-        return await self._transport.serve(request, self._snapshot, principal, correlation_id, record)
+        await self._admission.admit(principal)
+        return await desk.transport.serve(request, self._snapshot, principal, correlation_id, record)
+
+    async def _authenticate(self, desk: Desk, request: web.BaseRequest, correlation_id: str, address: str) -> Principal:
+        """The caller; a new verdict and a refusal leave their trace in the audit."""
+        audit, failures = self._snapshot.audit, self._admission.failed_logins
+        try:
+            principal, is_new = await door.authenticate(request, self._snapshot, desk.endpoint, failures, address)
+        except Unauthenticated as error:
+            audit.failures.count(address, error.reason or "no_token")
+            raise
+        if is_new:
+            note_success(audit, principal, correlation_id, address)
+        return principal
 
 
 def _outcome(error: GatewayError) -> str:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from gateway.config.loader import Configuration
+from gateway.config.models import GatewaySettings
 from gateway.config.problems import ConfigError, Problem
 from gateway.config.tools import ToolSettings
 from gateway.context import Principal
 from gateway.database.engine import Column, Engine, Statement
-from gateway.errors import InsufficientScope, ProtocolError
+from gateway.errors import DeniedByRule, InsufficientScope, ProtocolError
+from gateway.telemetry.audit.redaction import Plan, plan
 from gateway.tools import procedures
+from gateway.tools.authorization import Access
 from gateway.tools.classify import changes
 from gateway.tools.parameters import Parameters, compile_parameters
 from gateway.tools.results import Numbers, duplicate_columns, output_schema
+from gateway.tools.rules import compile_rules
 from gateway.tools.schema import Mistake
 from gateway.tools.statement import Scan, render, scan
 
@@ -35,24 +39,28 @@ class Tool:
         title: for people; None where the author gave none.
         description: for the model that chooses it.
         source: the name of the source it asks.
-        scopes: what a caller needs, all of them.
+        access: what a caller needs.
         statement: its SQL with the engine's placeholders.
         max_rows: most rows in a result.
+        max_result_bytes: most bytes of its structured content.
         numbers: how large integers and decimals go out.
         parameters: what it takes.
         is_idempotent: whether running it twice is the same as running it once.
+        audit: how its calls are recorded.
     """
 
     name: str
     title: str | None
     description: str
     source: str
-    scopes: frozenset[str]
+    access: Access
     statement: Statement
     max_rows: int
+    max_result_bytes: int
     numbers: Numbers
     parameters: Parameters
     is_idempotent: bool
+    audit: Plan
 
     @property
     def input_schema(self) -> dict[str, Any]:
@@ -62,15 +70,19 @@ class Tool:
     @property
     def narrowing(self) -> tuple[str, ...]:
         """Parameters that may narrow the rows."""
-        return tuple(self.parameters.types)
+        return tuple(self.parameters.given)
 
-    def bind(self, arguments: Mapping[str, Any]) -> Sequence[Any]:
+    def bind(self, arguments: Mapping[str, Any], claims: Mapping[str, Any]) -> Sequence[Any]:
         """The values to bind, in the statement's order.
 
+        Args:
+            arguments: of the call.
+            claims: of the caller's token.
+
         Raises:
-            ToolError: INVALID_ARGUMENTS, telling the model what is wrong.
+            ToolError: INVALID_ARGUMENTS, telling the model what is wrong; ACCESS_DENIED, a claim is missing.
         """
-        values = self.parameters.values(arguments)
+        values = self.parameters.values(arguments, claims)
         return [values[name] for name in self.statement.parameters]
 
     def describe(self, columns: tuple[Column, ...] | None) -> dict[str, Any]:
@@ -96,23 +108,29 @@ class Catalog:
     def __init__(self, tools: Sequence[Tool]) -> None:
         self._tools = MappingProxyType({tool.name: tool for tool in sorted(tools, key=lambda tool: tool.name)})
 
-    def require(self, name: str, principal: Principal) -> Tool:
-        """The tool of that name, if the caller may call it.
+    def require(self, name: str, principal: Principal, arguments: Mapping[str, Any]) -> Tool:
+        """The tool of that name, if the caller may call it with these arguments.
 
         Raises:
-            ProtocolError: -32602, there is no such tool.
+            ProtocolError: -32602, there is no such tool, or a rule over claims does not hold; in the same words.
             InsufficientScope: the caller lacks a scope; names all that are needed.
         """
         tool = self._tools.get(name)
         if tool is None:
-            raise ProtocolError(INVALID_PARAMS, self._unknown(name, principal))
-        if not _may_call(tool, principal):
-            raise InsufficientScope(tuple(sorted(tool.scopes)))
+            raise self._unknown(name, principal)
+        if broken := tool.access.broken(principal.claims, arguments):
+            raise self._unknown(name, principal, f"tool {name} denied by {'; '.join(rule.text for rule in broken)}")
+        if not tool.access.is_granted(principal):
+            raise InsufficientScope(tool.access.needed(principal))
         return tool
 
     def visible(self, principal: Principal) -> tuple[Tool, ...]:
-        """The tools that the caller may call, by name."""
-        return tuple(tool for tool in self._tools.values() if _may_call(tool, principal))
+        """The tools that the caller may call, by name; some perhaps with fitting arguments only."""
+        return tuple(tool for tool in self._tools.values() if tool.access.is_open(principal))
+
+    def behind(self, names: Collection[str], scopes: frozenset[str]) -> Catalog:
+        """The catalog of a toolset: only its tools, each of which needs the toolset's scopes, too."""
+        return Catalog([replace(tool, access=tool.access.behind(scopes)) for tool in self if tool.name in names])
 
     def statements(self) -> Mapping[str, Sequence[Statement]]:
         """The statements of each source, to be prepared when it is reached."""
@@ -124,7 +142,8 @@ class Catalog:
     @property
     def entry_scopes(self) -> tuple[str, ...]:
         """What a first token should ask for: what some tool needs, in order."""
-        return tuple(sorted({scope for tool in self._tools.values() for scope in tool.scopes}))
+        needed = (tool.access.needed(_NOBODY) for tool in self._tools.values())
+        return tuple(sorted({scope for scopes in needed for scope in scopes}))
 
     def __iter__(self) -> Iterator[Tool]:
         return iter(self._tools.values())
@@ -132,10 +151,19 @@ class Catalog:
     def __len__(self) -> int:
         return len(self._tools)
 
-    def _unknown(self, name: str, principal: Principal) -> str:
-        close = difflib.get_close_matches(name[:128], [tool.name for tool in self.visible(principal)], 1)
+    def _unknown(self, name: str, principal: Principal, detail: str = "") -> ProtocolError:
+        """One answer for what is not there and for what a rule denies; only the log tells them apart."""
+        # The name itself is no hint: the caller may call it, but not with these arguments.
+        others = [tool.name for tool in self.visible(principal) if tool.name != name]
+        close = difflib.get_close_matches(name[:128], others, 1)
         hint = f'did you mean "{close[0]}"?' if close else "tools/list names those you may call."
-        return f'There is no tool "{name[:128]}"; {hint}'
+        kind = DeniedByRule if detail else ProtocolError
+        return kind(INVALID_PARAMS, f'There is no tool "{name[:128]}" for this call; {hint}', detail=detail)
+
+
+def toolsets(catalog: Catalog, settings: GatewaySettings) -> dict[str, Catalog]:
+    """The catalog of each toolset, by its name."""
+    return {name: catalog.behind(each.tools, frozenset(each.scopes or ())) for name, each in settings.toolsets.items()}
 
 
 def build(configuration: Configuration, engines: Mapping[str, Engine]) -> Catalog:
@@ -160,11 +188,6 @@ def build(configuration: Configuration, engines: Mapping[str, Engine]) -> Catalo
     return Catalog(tools)
 
 
-def _may_call(tool: Tool, principal: Principal) -> bool:
-    """The one decision that listing and calling share."""
-    return principal.grants(tool.scopes)
-
-
 def _make(
     name: str, settings: ToolSettings, configuration: Configuration, engines: Mapping[str, Engine]
 ) -> tuple[Tool | None, list[Mistake]]:
@@ -181,27 +204,27 @@ def _make(
     mistakes += procedures.mistakes(settings, engine, parameters.types, used)
     if not scanned.mistakes and not settings.writes:
         mistakes += [(("statement",), text) for text in changes(scanned.text, engine.dialect)]
+    rules, found = compile_rules(settings.allow or (), parameters)
+    mistakes += found
     if mistakes:
         return None, mistakes
     whole = configuration.settings
+    outputs = procedures.outputs_of(settings)
+    statement = render(name, scanned, engine, parameters.types, writes=settings.writes, outputs=outputs)
+    default_scopes = () if settings.any_scopes else whole.auth.default_scopes
     tool = Tool(
         name=name,
         title=settings.title,
         description=settings.description,
         source=settings.source,
-        scopes=frozenset(settings.scopes or whole.auth.default_scopes),
-        statement=render(
-            name,
-            scanned,
-            engine,
-            parameters.types,
-            writes=settings.writes,
-            outputs=procedures.outputs_of(settings),
-        ),
+        access=Access(frozenset(settings.scopes or default_scopes), settings.any_scopes or (), rules),
+        statement=statement,
         max_rows=settings.max_rows,
+        max_result_bytes=settings.max_result_bytes or whole.server.max_result_bytes,
         numbers=settings.numbers or whole.server.numbers,
         parameters=parameters,
         is_idempotent=settings.idempotent or not settings.writes,
+        audit=plan(statement.text, parameters.schema.get("properties", {}), parameters.sensitive, parameters.clear),
     )
     return tool, []
 
@@ -227,5 +250,6 @@ def _statement_mistakes(scanned: Scan, parameters: Parameters) -> list[Mistake]:
     return mistakes
 
 
+_NOBODY = Principal("", "", "", frozenset())
 _READS = {"readOnlyHint": True, "openWorldHint": False}
 _WRITES = {"readOnlyHint": False, "destructiveHint": True, "openWorldHint": False}

@@ -24,7 +24,7 @@ async def execute(
         ProtocolError: there is no such tool.
         InsufficientScope: the caller may not call it.
     """
-    tool = catalog.require(name, call.principal)
+    tool = catalog.require(name, call.principal, arguments)
     source = sources[tool.source]
     patience = source.patience()
     try:
@@ -34,7 +34,7 @@ async def execute(
 
 
 async def _run(call: Call, tool: Tool, source: Source, arguments: Mapping[str, Any], patience: Patience) -> ToolResult:
-    values = tool.bind(arguments)
+    values = tool.bind(arguments, call.principal.claims)
     if refused := source.broken.get(tool.name):
         return failure(refused, call)
     async with source.lease(call, patience) as session:

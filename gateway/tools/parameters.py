@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Final
 
 from jsonschema import Draft202012Validator
 
+from gateway.context import MISSING, claim_at
 from gateway.errors import Code, ToolError
 from gateway.tools import messages, schema
 from gateway.tools.plain import quick_check
 from gateway.tools.schema import Mistake, Path
-from gateway.tools.validation import exact, excess, validator
+from gateway.tools.validation import exact, excess, is_rounded, validator
 
 _MAX_ERRORS: Final = 50
+_NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,43 +28,104 @@ class Parameters:
 
     Attributes:
         schema: the published input schema (JSON Schema 2020-12).
-        types: the JSON Schema type of each parameter, in the order of writing.
+        given: the JSON Schema type of each parameter that callers give, in the order of writing.
         places: where below the tool each parameter is written.
+        defaults: what a parameter is that a caller leaves out.
         takes_headers: whether callers must repeat a parameter in a header (`x-mcp-header`).
+        sensitive: whose values are never shown anywhere.
+        clear: whose values the audit records in clear.
+        taken: the parameters that the token gives; None where there are none.
     """
 
     schema: dict[str, Any]
-    types: Mapping[str, str]
+    given: Mapping[str, str]
     places: Mapping[str, Path]
+    defaults: Mapping[str, Any]
     takes_headers: bool
     _is_plain: Callable[[Mapping[str, Any]], bool] | None
     _validator: Draft202012Validator
-    _defaults: Mapping[str, Any]
-    _sensitive: frozenset[str]
+    sensitive: frozenset[str]
+    clear: frozenset[str]
+    taken: TakenParameters | None = None
 
-    def values(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """A value for every parameter: the argument, else the default, else None.
+    @property
+    def types(self) -> Mapping[str, str]:
+        """The JSON Schema type of every parameter, those that callers give first."""
+        return {**self.given, **self.taken.parameters.given} if self.taken else self.given
+
+    def values(self, arguments: Mapping[str, Any], claims: Mapping[str, Any] = _NO_CLAIMS) -> dict[str, Any]:
+        """A value for every parameter: the argument or the claim, else the default, else None.
 
         Args:
             arguments: as JSON, with `int` and `Decimal` numbers.
+            claims: of the verified token.
 
         Raises:
-            ToolError: INVALID_ARGUMENTS, telling the model each problem, at most five.
+            ToolError: INVALID_ARGUMENTS, telling the model each problem, at most five; ACCESS_DENIED where the
+                token lacks what a parameter takes from it.
         """
         is_plain = self._is_plain is not None and self._is_plain(arguments)
         if not is_plain and (problems := self._problems(arguments)):
             raise ToolError(Code.INVALID_ARGUMENTS, messages.bounded(problems))
-        filled = {**self._defaults, **arguments}
-        return {name: _bindable(filled.get(name), kind) for name, kind in self.types.items()}
+        filled = {**self.defaults, **arguments}
+        values = {name: _bindable(filled.get(name), kind) for name, kind in self.given.items()}
+        return values | self.taken.values(claims) if self.taken else values
 
     def _problems(self, arguments: Mapping[str, Any]) -> list[str]:
         if trouble := excess(arguments):
             return [f"The call's arguments cannot be taken: an argument {trouble}."]
-        names = islice((name for name in arguments if name not in self.types), _MAX_ERRORS)
-        strangers = [messages.unknown(name, self.types) for name in names]
-        known = {name: value for name, value in arguments.items() if name in self.types}
+        names = islice((name for name in arguments if name not in self.given), _MAX_ERRORS)
+        strangers = [messages.unknown(name, self.given) for name in names]
+        known = {name: value for name, value in arguments.items() if name in self.given}
         errors = islice(self._validator.iter_errors(known), _MAX_ERRORS)
-        return strangers + messages.explain(errors, self._sensitive)
+        return strangers + messages.explain(errors, self.sensitive)
+
+
+@dataclass(frozen=True, slots=True)
+class TakenParameters:
+    """Parameters whose values are claims of the caller's token (`from_claim`); callers cannot give them.
+
+    Attributes:
+        claims: the path of each parameter's claim.
+        parameters: their schema and its check.
+    """
+
+    claims: Mapping[str, str]
+    parameters: Parameters
+
+    def values(self, claims: Mapping[str, Any]) -> dict[str, Any]:
+        """The value of each.
+
+        Raises:
+            ToolError: ACCESS_DENIED, a claim is missing, or is not what its parameter takes.
+        """
+        found = {name: claim_at(claims, path) for name, path in self.claims.items()}
+        for name, value in found.items():
+            if value is MISSING or value is None:
+                raise _denied(self.claims[name], "does not carry")
+            if excess(value) or is_rounded(value):
+                raise _denied(self.claims[name], _UNFIT)
+        try:
+            return self.parameters.values({name: exact(value) for name, value in found.items()})
+        except ToolError:
+            # Which of them it was is told by trying each; the words for arguments would repeat the value.
+            wrong = next((name for name in found if not self._fits(name, found[name])), next(iter(found)))
+            raise _denied(self.claims[wrong], _UNFIT) from None
+
+    def _fits(self, name: str, value: Any) -> bool:
+        return validator(self.parameters.schema["properties"][name]).is_valid(exact(value))
+
+
+_UNFIT: Final = "has in a form that the tool does not take"
+
+
+def _denied(claim: str, how: str) -> ToolError:
+    return ToolError(
+        Code.ACCESS_DENIED,
+        f"This tool works with the claim {claim}, which your access token {how}. Nothing was run, and no"
+        " argument can stand in for it; ask your administrator for a token that has it.",
+        detail=f"from_claim {claim}: the token {how}",
+    )
 
 
 def compile_parameters(
@@ -74,6 +138,28 @@ def compile_parameters(
     """
     if short is not None and whole is not None:
         return None, [(("input_schema",), "write either parameters or input_schema, not both")]
+    taken = {name: each for name, each in (short or {}).items() if schema.FROM_CLAIM in each}
+    mistakes: list[Mistake] = [(("parameters", *path), text) for path, text in schema.claim_mistakes(taken)]
+    given = {name: each for name, each in short.items() if name not in taken} if short is not None else None
+    made, found = _compile(given, whole)
+    mistakes += found
+    if not taken:
+        return made, mistakes
+    plain = {
+        name: {key: word for key, word in each.items() if key != schema.FROM_CLAIM} for name, each in taken.items()
+    }
+    inner, found = _compile(plain, None)
+    mistakes += found
+    if mistakes or made is None or inner is None:
+        return None, mistakes
+    claims = {name: str(each[schema.FROM_CLAIM]) for name, each in taken.items()}
+    places = {**made.places, **inner.places}
+    return replace(made, places=places, taken=TakenParameters(claims, inner)), []
+
+
+def _compile(
+    short: Mapping[str, Mapping[str, Any]] | None, whole: dict[str, Any] | None
+) -> tuple[Parameters | None, list[Mistake]]:
     is_whole = whole is not None
     mistakes = [] if is_whole else [(("parameters", *path), text) for path, text in schema.house_mistakes(short or {})]
     published = whole if whole is not None else schema.publish(short or {})
@@ -84,10 +170,13 @@ def compile_parameters(
             mistakes.append((place, text))
     if mistakes:
         return None, mistakes
-    return _assemble(published, is_whole)
+    clear = frozenset(name for name, each in (short or {}).items() if each.get("audit") == "clear")
+    return _assemble(published, clear, is_whole)
 
 
-def _assemble(published: dict[str, Any], is_whole: bool) -> tuple[Parameters | None, list[Mistake]]:
+def _assemble(
+    published: dict[str, Any], clear: frozenset[str], is_whole: bool
+) -> tuple[Parameters | None, list[Mistake]]:
     properties = published.get("properties", {})
     mistakes: list[Mistake] = []
     types: dict[str, str] = {}
@@ -117,7 +206,7 @@ def _assemble(published: dict[str, Any], is_whole: bool) -> tuple[Parameters | N
     sensitive = frozenset(name for name, each in properties.items() if _has_secret(each, published))
     takes_headers = any("x-mcp-header" in part for _, part in schema.positions(published))
     quick = quick_check(published)
-    return Parameters(published, types, places, takes_headers, quick, checker, defaults, sensitive), []
+    return Parameters(published, types, places, defaults, takes_headers, quick, checker, sensitive, clear), []
 
 
 def _without_rules(published: dict[str, Any]) -> dict[str, Any]:

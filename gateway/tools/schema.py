@@ -22,6 +22,9 @@ Mistake = tuple[Path, str]
 TYPES: Final = ("string", "integer", "number", "boolean", "array", "object")
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _HEADER: Final = "x-mcp-header"
+FROM_CLAIM: Final = "from_claim"
+"""The house word of a parameter that is not the caller's to give."""
+_CLAIM: Final = re.compile(r"[^\s.]+(\.[^\s.]+)*")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _MAPS: Final = ("properties", "patternProperties", "$defs", "dependentSchemas")
 _LISTS: Final = ("allOf", "anyOf", "oneOf", "prefixItems")
@@ -36,6 +39,7 @@ _KEYWORDS: Final = frozenset(
     | {"required", "dependentRequired", "$ref", "$comment", "deprecated", "readOnly", "writeOnly"}
     | {"contentEncoding", "contentMediaType", "nullable", "sensitive"}
 )
+_HOUSE: Final = ("nullable", "sensitive", "audit")
 
 
 def publish(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -73,7 +77,7 @@ def house_mistakes(parameters: Mapping[str, Mapping[str, Any]]) -> list[Mistake]
     mistakes: list[Mistake] = []
     for name, parameter in parameters.items():
         for path, schema in positions(parameter):
-            known = _KEYWORDS | ({"optional"} if not path else set())
+            known = _KEYWORDS | ({"optional", "audit"} if not path else set())
             mistakes += [
                 ((name, *path, key), _misspelt(key, known))
                 for key in schema
@@ -84,11 +88,26 @@ def house_mistakes(parameters: Mapping[str, Mapping[str, Any]]) -> list[Mistake]
                 for word in ("optional", "nullable", "sensitive")
                 if word in schema and not isinstance(schema[word], bool)
             ]
+        if parameter.get("audit", "clear") != "clear":
+            mistakes.append(((name, "audit"), "expected clear; without it only a keyed hash of the value is recorded"))
+        elif "audit" in parameter and parameter.get("sensitive") is True:
+            mistakes.append(((name, "audit"), "a sensitive value is never recorded; remove one of both"))
         if parameter.get("optional") and "default" in parameter:
             mistakes.append(
                 ((name, "optional"), "a parameter with a default may always be left out; remove one of both")
             )
     return mistakes
+
+
+def claim_mistakes(parameters: Mapping[str, Mapping[str, Any]]) -> Iterator[Mistake]:
+    """What is wrong with parameters that take a claim: each has a path, and a value in every call."""
+    for name, parameter in parameters.items():
+        path = parameter[FROM_CLAIM]
+        if not isinstance(path, str) or not _CLAIM.fullmatch(path):
+            yield (name, FROM_CLAIM), "expected the name of a claim, with dots into nested ones"
+        for word in ("optional", "default", "nullable", _HEADER):
+            if word in parameter:
+                yield (name, word), f"expected either this or {FROM_CLAIM}; a claim is there, or the call is denied"
 
 
 def schema_mistakes(schema: dict[str, Any]) -> list[Mistake]:
@@ -143,7 +162,7 @@ def _plain(schema: Any) -> Any:
     """A short-form schema without house words."""
     if not isinstance(schema, dict):
         return schema
-    plain = {key: value for key, value in schema.items() if key not in ("nullable", "sensitive")}
+    plain = {key: value for key, value in schema.items() if key not in _HOUSE}
     for word in _SINGLES:
         if word in plain:
             plain[word] = _plain(plain[word])
@@ -181,6 +200,8 @@ def _admit_null(schema: dict[str, Any]) -> None:
 def _local_mistakes(schema: dict[str, Any]) -> Iterator[Mistake]:
     """Mistakes that one subschema shows by itself."""
     for path, each in positions(schema):
+        if FROM_CLAIM in each:
+            yield (*path, FROM_CLAIM), f"only a parameter itself can have {FROM_CLAIM}, under parameters"
         named = each.get("type", [])
         for name in [named] if not isinstance(named, list) else named:
             if name not in (*TYPES, "null"):

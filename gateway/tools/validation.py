@@ -7,7 +7,7 @@ before it is judged; `exact` brings the numbers of a schema to the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -28,6 +28,7 @@ MAX_VALUES: Final = 10_000
 """How many values one call's arguments may hold, counting nested ones."""
 MAX_DIGITS: Final = 1_000
 """Digits of a number, and the largest exponent either way."""
+_EXACT_FLOATS: Final = 2**53
 
 
 def is_number(value: Any) -> bool:
@@ -42,6 +43,15 @@ def is_number(value: Any) -> bool:
 def is_integer(value: Any) -> bool:
     """Whether JSON Schema calls it an integer: 1.0 is one, true is not."""
     return is_number(value) and (isinstance(value, int) or value == value.to_integral_value())
+
+
+def is_rounded(value: Any) -> bool:
+    """Whether a value holds a float that may stand for several integers: what was written is no longer known."""
+    if isinstance(value, float):
+        return not abs(value) < _EXACT_FLOATS
+    if isinstance(value, Mapping):
+        return any(map(is_rounded, value.values()))
+    return isinstance(value, list) and any(map(is_rounded, value))
 
 
 def exact(schema: Any) -> Any:

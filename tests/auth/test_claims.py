@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.auth.claims import to_principal
 from gateway.config.auth import IssuerSettings
+from gateway.config.issuers import resolve
 from gateway.context import Principal
 from gateway.errors import Unauthenticated
 from tests.auth.tokens import AUDIENCE, ISSUER
 
 NOW = 1_800_000_000.0
-SETTINGS = IssuerSettings.model_validate({"issuer": ISSUER, "audiences": (AUDIENCE, "second"), "leeway": "30s"})
+SETTINGS = resolve(IssuerSettings(issuer=ISSUER, audiences=(AUDIENCE, "second")))
 
 
 def judge(**changes: Any) -> Principal:
@@ -24,6 +28,20 @@ def judge(**changes: Any) -> Principal:
 def reason(**changes: Any) -> str:
     with pytest.raises(Unauthenticated) as caught:
         judge(**changes)
+    return caught.value.reason
+
+
+def judge_by(rules: dict[str, Any], **changes: Any) -> Principal:
+    """The same under further settings of the issuer."""
+    written = {"issuer": ISSUER, "audiences": [AUDIENCE], **rules}
+    issuer = resolve(IssuerSettings.model_validate_json(json.dumps(written)))
+    good = {"iss": ISSUER, "sub": "alice", "aud": AUDIENCE, "exp": NOW + 3600, "iat": NOW}
+    return to_principal({k: v for k, v in (good | changes).items() if v is not ...}, issuer, NOW)
+
+
+def reason_by(rules: dict[str, Any], **changes: Any) -> str:
+    with pytest.raises(Unauthenticated) as caught:
+        judge_by(rules, **changes)
     return caught.value.reason
 
 
@@ -145,3 +163,124 @@ def test_what_providers_put_into_access_tokens_is_no_harm(claims: dict[str, Any]
 def test_the_claims_cannot_be_changed() -> None:
     with pytest.raises(TypeError):
         judge().claims["sub"] = "mallory"  # type: ignore[index]
+
+
+def test_scopes_come_from_every_claim_that_is_named() -> None:
+    rules = {"scopes_from": ["scope", "scp", "roles", "realm_access.roles", "resource_access.my.api.roles"]}
+    found = judge_by(
+        rules,
+        scope="a b",
+        scp=["c d"],
+        roles=["e"],
+        realm_access={"roles": ["f"]},
+        resource_access={"my.api": {"roles": "g h"}, "other": {"roles": ["no"]}},
+        groups=["no"],
+    )
+    # A list's items are whole; only text is split.
+    assert found.scopes == {"a", "b", "c d", "e", "f", "g", "h"}
+    assert judge_by(rules).scopes == frozenset()
+    assert judge_by(rules, realm_access="text", resource_access=[]).scopes == frozenset()
+    wrongs: list[dict[str, Any]] = [
+        {"scope": None},
+        {"roles": {"a": 1}},
+        {"realm_access": {"roles": [["a"]]}},
+        {"scp": 5},
+    ]
+    for wrong in wrongs:
+        assert reason_by(rules, **wrong) == "claims"
+    # With names of its own the standard ones do not count.
+    assert judge_by({"scopes_from": ["roles"]}, scope="a").scopes == frozenset()
+
+
+def test_claims_that_did_not_fit_are_not_read_as_absent() -> None:
+    for path in ("groups", "groups.names"):
+        rules = {"scopes_from": ["scope", path]}
+        assert reason_by(rules, scope="a", _claim_names={"groups": "src1"}) == "claims_elsewhere"
+        assert judge_by(rules, scope="a", _claim_names={"other": "src1"}).scopes == {"a"}
+    assert reason_by({"scopes_from": ["groups"]}, hasgroups=True) == "claims_elsewhere"
+    assert judge_by({}, _claim_names={"groups": "src1"})
+    assert reason_by({}, _claim_names={"sub": "src1"}) == "claims_elsewhere"
+
+
+def test_the_subject_is_what_its_claims_say_together() -> None:
+    pair = {"subject_from": ["tid", "user.id"]}
+    assert judge_by(pair, tid="t", user={"id": "u"}).subject == "t/u"
+    user = {"id": "u"}
+    wrongs: list[dict[str, Any]] = [
+        {"tid": "t"},
+        {"user": user},
+        {"tid": "t", "user": {"id": ""}},
+        {"tid": 5, "user": user},
+    ]
+    for wrong in wrongs:
+        assert reason_by(pair, **wrong) == "claims"
+    # Or another pair would be the same caller.
+    assert reason_by(pair, tid="t/u", user={"id": "v"}) == "claims"
+    assert judge_by({"subject_from": ["path"]}, path="a/b").subject == "a/b"
+
+
+def test_the_client_is_the_subject_only_of_its_own_token() -> None:
+    by_uid = {"subject_from": ["uid"]}
+    assert judge_by(by_uid, uid="u", client_id="app").subject == "u"
+    assert judge_by(by_uid, sub="app", client_id="app").subject == "app"
+    assert judge_by(by_uid, sub=..., client_id="app").subject == "app"
+    assert reason_by(by_uid, sub="alice", client_id="app") == "claims"
+    assert reason_by(by_uid, sub=...) == "claims"
+
+
+def test_the_client_is_the_first_claim_that_is_there() -> None:
+    rules = {"client_from": ["actor.id", "azp"]}
+    assert judge_by(rules, actor={"id": "a"}, azp="b", client_id="c").client_id == "a"
+    assert judge_by(rules, azp="b", client_id="c").client_id == "b"
+    assert judge_by(rules, client_id="c").client_id == ""
+    assert reason_by(rules, actor={"id": 5}, azp="b") == "claims"
+
+
+def test_a_life_beyond_the_maximum_is_refused_from_its_first_second_to_its_last() -> None:
+    rules = {"max_token_life": "1h"}
+    assert judge_by(rules)
+    assert reason_by(rules, exp=NOW + 3601) == "lifetime"
+    assert reason_by(rules, iat=NOW - 86_400, exp=NOW + 1) == "lifetime"
+    assert reason_by(rules, iat=...) == "lifetime"
+    assert judge_by({}, iat=NOW - 86_400, exp=NOW + 86_400 * 3650)
+
+
+def test_required_claims_must_be_there_whatever_they_say() -> None:
+    rules = {"required_claims": ["tok_type", "a.b"]}
+    assert judge_by(rules, tok_type="AT", a={"b": None})
+    wrongs: list[dict[str, Any]] = [
+        {"tok_type": "AT"},
+        {"a": {"b": 1}},
+        {"tok_type": "AT", "a": {}},
+        {"tok_type": "AT", "a": "b"},
+    ]
+    for missing in wrongs:
+        assert reason_by(rules, **missing) == "token_type"
+
+
+_NAMES = ["scope", "scp", "roles", "a", "tid", "oid", "azp", "sub", "_claim_names", "hasgroups", "groups"]
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["roles", "a", "groups"]), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+_rules = {
+    "scopes_from": st.lists(st.sampled_from(["scope", "roles", "a.roles", "a.a.roles", "groups"]), max_size=3),
+    "subject_from": st.lists(st.sampled_from(["tid", "oid", "a.a"]), min_size=1, max_size=2),
+    "client_from": st.lists(st.sampled_from(["azp", "a.roles"]), min_size=1, max_size=2),
+    "required_claims": st.lists(st.sampled_from(["azp", "a.groups"]), max_size=1),
+}
+
+
+@given(claims=st.dictionaries(st.sampled_from(_NAMES), _values), rules=st.fixed_dictionaries({}, optional=_rules))
+def test_any_claims_under_any_rules_are_a_principal_or_unauthenticated(
+    claims: dict[str, Any], rules: dict[str, Any]
+) -> None:
+    try:
+        principal = judge_by(rules, **claims)
+    except Unauthenticated:
+        return
+    assert principal.subject.strip()
+    assert all(isinstance(scope, str) for scope in principal.scopes)

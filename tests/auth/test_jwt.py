@@ -6,7 +6,6 @@ import base64
 import hashlib
 import hmac
 import json
-import logging
 import time
 from contextlib import suppress
 from typing import Any
@@ -248,43 +247,6 @@ async def test_each_layer_refuses_for_itself() -> None:
     token = parse(sign(claims(), algorithm="PS256"))
     assert is_signed_by(token, load_key(jwk(private_key("RS256"), "RS256")))
     assert not is_signed_by(token, load_key(jwk(private_key("RS256"), "RS256", alg="RS256")))
-
-
-def _attacks() -> list[str]:
-    good = sign(claims())
-    return [
-        "a" * 5_000_000,
-        "." * 5_000_000,
-        ".".join(["A" * 5460] * 3),
-        sign(b"[" * 11000),
-        sign(b'{"exp":' + b"9" * 11000 + b"}"),
-        sign({str(n): n for n in range(900)}),
-        good[:-6] + "AAAAAA",
-        sign(claims(), algorithm="ES384", kid="k1"),
-        sign(claims(aud=["x"] * 2000)),
-    ]
-
-
-async def test_no_attack_holds_the_loop_for_5_ms(verifier: TokenVerifier) -> None:
-    for token in _attacks():
-        times = []
-        for number in range(5):
-            # Another token each time, or the memory of refusals would answer.
-            attack = token[: -8 - number] if number else token
-            started = time.perf_counter()
-            with pytest.raises(Unauthenticated):
-                await verifier.verify(attack)
-            times.append(time.perf_counter() - started)
-        assert min(times) < 0.005
-
-
-async def test_no_token_is_logged_or_quoted(verifier: TokenVerifier, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    for token in (*_attacks(), sign(claims(exp=1)), sign(claims(aud="other")), sign(claims(), kid="nobody")):
-        with pytest.raises(Unauthenticated) as caught:
-            await verifier.verify(token)
-        said = caplog.text + caught.value.message + caught.value.detail + caught.value.reason
-        assert not any(part[:40] in said for part in token.split(".") if len(part) > 20)
 
 
 _values = st.recursive(

@@ -71,3 +71,14 @@ def test_the_document() -> None:
 )
 def test_where_the_document_is(resource: str, url: str) -> None:
     assert metadata_url(resource) == url
+
+
+def test_clients_are_told_once_whom_to_ask() -> None:
+    issuers = [
+        {"issuer": "https://a.example", "audiences": ("a",), "advertised": "https://login.example"},
+        {"issuer": "https://b.example", "audiences": ("a",), "advertised": "https://login.example"},
+        {"issuer": "https://c.example", "audiences": ("a",)},
+    ]
+    settings = AuthSettings.model_validate({"issuers": tuple(issuers)})
+    named = resource_metadata("https://mcp.example.com/mcp", settings, [])["authorization_servers"]
+    assert named == ["https://login.example", "https://c.example"]

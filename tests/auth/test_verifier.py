@@ -11,7 +11,8 @@ import pytest
 
 from gateway.auth.jwks import KeyPolicy
 from gateway.auth.jwt import SigningKey, Token, is_signed_by
-from gateway.auth.verifier import TokenVerifier, open_verifier, problems
+from gateway.auth.problems import problems
+from gateway.auth.verifier import TokenVerifier, open_verifier
 from gateway.config.auth import AuthSettings, IssuerSettings
 from gateway.config.problems import ConfigError
 from gateway.errors import IdentityProviderUnavailable, Unauthenticated
@@ -272,6 +273,29 @@ async def test_the_issuers_own_list_of_algorithms_counts() -> None:
             assert await reason_of(verifier, sign(claims(), algorithm="RS256", kid="rsa")) == "algorithm"
 
 
+async def test_each_issuer_has_its_own_rules() -> None:
+    async with FaultyProvider() as provider:
+        provider.faults["/jwks"] = answers(json.dumps({"keys": [jwk(rsa_key("main"), "RS256", "k1")]}))
+        strict: dict[str, Any] = {"issuer": "https://strict.example", "trailing_slash": "any", "audiences": ("strict",)}
+        strict |= {"token_type": "at+jwt", "max_token_life": "10m"}
+        lax = {"issuer": ISSUER, "audiences": (AUDIENCE,), "scopes_from": ("roles",), "leeway": "60s"}
+        issuers = [{**each, "jwks_uri": provider.jwks_uri} for each in (strict, lax)]
+        async with open_verifier(AuthSettings.model_validate({"issuers": tuple(issuers)})) as opened:
+            verifier = await until_ready(opened)
+            await until(lambda: set(verifier.status().values()) == {"ready"})
+            now = int(time.time())
+            good = claims(iss="https://strict.example/", aud="strict", exp=now + 300)
+            principal = await verifier.verify(sign(good))
+            assert (principal.issuer, principal.scopes) == ("https://strict.example", frozenset("ab"))
+            for typ in ("JWT", "application/okta-internal-at+jwt", ...):
+                assert await reason_of(verifier, sign(good, header={"typ": typ})) == "token_type"
+            assert await reason_of(verifier, sign({**good, "aud": AUDIENCE})) == "audience"
+            assert await reason_of(verifier, sign({**good, "exp": now + 3600})) == "lifetime"
+            other = await verifier.verify(sign(claims(roles=["r"], exp=now - 45), header={"typ": "JWT"}))
+            assert (other.issuer, other.scopes) == (ISSUER, frozenset("r"))
+            assert await reason_of(verifier, sign(claims(aud="strict"))) == "audience"
+
+
 @pytest.mark.parametrize("token", ["", "anything", "a.b.c"])
 async def test_mode_none_lets_everybody_in(token: str) -> None:
     async with open_verifier(AuthSettings(mode="none")) as verifier:
@@ -288,7 +312,7 @@ async def test_mode_none_lets_everybody_in(token: str) -> None:
     ("issuers", "jwks_uri", "key", "message"),
     [
         ([], None, ("auth", "issuers"), "at least one"),
-        (["https://a.example", "https://a.example"], None, ("auth", "issuers", 0, "issuer"), "twice"),
+        (["https://a.example", "https://a.example"], None, ("auth", "issuers", 1, "issuer"), "twice"),
         (["http://a.example"], None, ("auth", "issuers", 0, "issuer"), "https"),
         (["my-issuer"], None, ("auth", "issuers", 0, "issuer"), "https"),
         (["https://user:pass@a.example"], None, ("auth", "issuers", 0, "issuer"), "https"),
@@ -310,3 +334,52 @@ def test_settings_that_work() -> None:
     assert problems(auth_settings(["https://a.example", "http://127.0.0.1:1", "http://[::1]:1/x"])) == ()
     assert problems(auth_settings(["any name"], jwks_uri="https://a.example/jwks")) == ()
     assert problems(AuthSettings(mode="none")) == ()
+
+
+async def test_who_leaves_while_keys_are_fetched_does_not_hurt_the_others(checks: list[str]) -> None:
+    async with FaultyProvider() as provider:
+        provider.flowing.clear()
+        async with open_verifier(auth_settings([provider.issuer])) as verifier:
+            token = provider.issue("agent")
+            waiting = [asyncio.create_task(verifier.verify(token)) for _ in range(20)]
+            await provider.asked.wait()
+            for task in waiting[:10]:
+                task.cancel()
+            await asyncio.sleep(0)
+            provider.flowing.set()
+            results = await asyncio.gather(*waiting, return_exceptions=True)
+            assert all(isinstance(result, asyncio.CancelledError) for result in results[:10])
+            assert all(result is results[10] for result in results[10:])
+            assert verifier.known(token) is results[10]
+            assert checks == ["RS256"]
+
+
+async def test_what_happened_is_counted() -> None:
+    async with FaultyProvider() as provider, open_verifier(auth_settings([provider.issuer])) as opened:
+        verifier = await until_ready(opened)
+        token = provider.issue("agent")
+        await verifier.verify(token)
+        for _ in range(3):
+            verifier.known(token)
+        await verifier.verify(token)
+        for _ in range(2):
+            assert await reason_of(verifier, "garbage") == "malformed"
+        assert await reason_of(verifier, "x" * 20_000) == "too_large"
+        counters = verifier.counters
+        assert (counters.hits, counters.misses) == (4, 3)
+        assert counters.refusals == {"malformed": 2, "too_large": 1}
+        assert (counters.introspections, counters.shared_hits, counters.unavailable) == (0, 0, 0)
+
+
+async def test_a_token_counts_while_it_is_valid_whatever_the_call_takes() -> None:
+    clock = Clock(time.time())
+    async with FaultyProvider() as provider, open_verifier(auth_settings([provider.issuer]), clock=clock) as opened:
+        verifier = await until_ready(opened)
+        # Two seconds of life are left, and a call may take sixty: it is valid now, and that counts.
+        token = provider.issue("agent", claims={"exp": int(clock.now) + 2})
+        principal = await verifier.verify(token)
+        assert verifier.known(token) is principal
+        clock.now += 2
+        assert verifier.known(token) is None
+        clock.now += 30
+        assert await reason_of(verifier, token) == "expired"

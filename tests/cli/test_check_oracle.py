@@ -37,7 +37,7 @@ def checked(folder: Path, capsys: pytest.CaptureFixture[str], source: dict[str, 
     }
     (folder / "password").write_text("sécret")
     (folder / "gateway.yaml").write_text(json.dumps(written, indent=1))
-    code = check.run(argparse.Namespace(config=folder / "gateway.yaml", offline=False, json=True))
+    code = check.run(argparse.Namespace(config=folder / "gateway.yaml", offline=False, json=True, claims=None))
     report: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert report["ok"] == (code == 0)
     return report

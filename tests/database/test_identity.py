@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.context import Call, Principal
+from gateway.context import Call, Principal, claim_at
 from gateway.database.engine import Identifiable, Statement, Table
-from gateway.database.identity import claim_at, identity_of
+from gateway.database.identity import identity_of
 from gateway.database.session import Session
 from gateway.database.sources import Source
 from gateway.errors import Code, ToolError

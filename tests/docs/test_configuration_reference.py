@@ -12,7 +12,20 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from gateway.config import auth, limits, logins, models, server, sources, tools
+from gateway.config import (
+    audit,
+    auth,
+    introspection,
+    limits,
+    logins,
+    models,
+    redis,
+    rules,
+    server,
+    sources,
+    tools,
+    toolsets,
+)
 from gateway.config.base import Settings
 from gateway.config.loader import json_schema, load
 from gateway.config.units import DURATION_PATTERN, SIZE_PATTERN, format_duration, format_size
@@ -23,11 +36,22 @@ PAGE: Final = ROOT / "docs/reference/configuration.md"
 SECTIONS: Final[Mapping[str, type[Settings]]] = {
     "Sections": models.GatewaySettings,
     "`server`": server.ServerSettings,
+    "`server.tls`": server.ListenerTlsSettings,
     "`admin`": server.AdminSettings,
     "`auth`": auth.AuthSettings,
     "`auth.issuers`, each": auth.IssuerSettings,
+    "`auth.issuers.introspection`": introspection.IntrospectionSettings,
     "`auth.cache`": auth.VerdictCacheSettings,
     "`limits`": limits.LimitSettings,
+    "`audit`": audit.AuditSettings,
+    "`audit.sinks`, each": audit.AnySinkSettings,
+    "`audit.sinks`, each: what all can be told": audit.SinkSettings,
+    "`audit.sinks.file`": audit.FileSinkSettings,
+    "`audit.sinks.postgresql`": audit.PostgresqlSinkSettings,
+    "`limits.clients`, each": limits.ClientLimitSettings,
+    "`limits.scopes`, each": limits.ScopeLimitSettings,
+    "`limits.tools.NAME`": limits.ToolLimitSettings,
+    "`redis`": redis.RedisSettings,
     "`deployment`": models.DeploymentSettings,
     "`sources.NAME`": sources.SourceSettings,
     "`sources.NAME` with `engine: postgresql`": sources.PostgresqlSettings,
@@ -43,6 +67,8 @@ SECTIONS: Final[Mapping[str, type[Settings]]] = {
     "`sources.NAME.credentials.when`": logins.ConditionSettings,
     "`tools.NAME`": tools.ToolSettings,
     "`tools.NAME.outputs.NAME`": tools.OutputSettings,
+    "`tools.NAME.allow`, each": rules.RuleSettings,
+    "`toolsets.NAME`": toolsets.ToolsetSettings,
 }
 
 
@@ -51,7 +77,8 @@ def rows(model: type[Settings]) -> list[str]:
     schema = model.model_json_schema()
     required = schema.get("required", ())
     table = ["| key | type | default | meaning |", "|---|---|---|---|"]
-    for key in model.__annotations__:
+    for name in model.__annotations__:
+        key = model.model_fields[name].alias or name
         node = schema["properties"][key]
         default = "required" if key in required else _default(node)
         meaning = node["description"].replace("\n", " ").replace("|", "\\|")
@@ -91,6 +118,8 @@ def _type(node: dict[str, Any]) -> str:
     if kind == "integer":
         bounds = (node.get("minimum"), node.get("maximum"))
         return f"integer, {bounds[0]} to {bounds[1]}" if bounds[1] is not None else f"integer, at least {bounds[0]}"
+    if isinstance(kind, list):
+        return ", ".join(each.replace("string", "text") for each in kind)
     named = {DURATION_PATTERN: "duration", SIZE_PATTERN: "size"}
     formats = {"path": "path", "password": "secret"}
     return (
@@ -117,7 +146,7 @@ def _subclasses(model: type[Settings]) -> Iterator[type[Settings]]:
 
 
 def test_every_model_has_its_section() -> None:
-    defined = set(_subclasses(Settings))
+    defined = {each for each in _subclasses(Settings) if each.__annotations__}
     assert set(SECTIONS.values()) == defined
 
 
@@ -155,14 +184,14 @@ BASE: Final[dict[str, Any]] = {
 def _environment(text: str) -> dict[str, str]:
     """Something that fits the name of each variable that has no default."""
     names = re.findall(r"\$\{env:(\w+)\}", text)
-    fitting = {"PORT": "5432", "URL": "https://example.com", "ISSUER": "https://idp.example.com/"}
+    fitting = {"PORT": "5432", "URL": "https://example.com", "ISSUER": "https://idp.example.com/", "KEY": "k" * 32}
     return {name: next((value for part, value in fitting.items() if part in name), "word") for name in names}
 
 
 def _write(example: Example, folder: Path, name: str) -> None:
     """Write the example with files behind its file references, and fragments on top of a base."""
     secret = folder / "secret"
-    secret.write_text("word")
+    secret.write_text("a word of a good length for a key")
     text = re.sub(r"\$\{file:[^}]+\}", f"${{file:{secret}}}", example.text)
     if example.mark.startswith("# fragment"):
         fragment = yaml.safe_load(text)

@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 from mcp.types import Tool as WireTool
 
 from gateway.config.problems import ConfigError
+from gateway.config.rules import RuleSettings
 from gateway.context import Principal
 from gateway.database.engine import Column, Kind, Statement
 from gateway.errors import InsufficientScope, ProtocolError
-from gateway.tools.catalog import Catalog, Tool
+from gateway.telemetry.audit.redaction import plan
+from gateway.tools.authorization import Access
+from gateway.tools.catalog import Catalog, Tool, toolsets
 from gateway.tools.parameters import compile_parameters
+from gateway.tools.rules import compile_rules
 from tests.tools.conftest import Make, built
 
 BY_ID = {
@@ -25,8 +29,16 @@ BY_ID = {
 }
 
 
-def someone(*scopes: str) -> Principal:
-    return Principal("https://idp.example.com", "someone", "", frozenset(scopes))
+_Written = tuple[set[str], list[str], list[int]]
+_TOOLS: st.SearchStrategy[_Written] = st.tuples(
+    st.sets(st.sampled_from("xyz"), min_size=1),
+    st.lists(st.sampled_from("xyz"), unique=True),
+    st.lists(st.sampled_from([1, 2, 3]), unique=True),
+)
+
+
+def someone(*scopes: str, **claims: object) -> Principal:
+    return Principal("https://idp.example.com", "someone", "", frozenset(scopes), claims)
 
 
 def problems_of(configure: Make, tools: dict[str, dict[str, object]]) -> dict[str, str]:
@@ -81,7 +93,7 @@ def test_statements_carry_the_engines_placeholders(configure: Make) -> None:
 def test_values_are_bound_in_the_statements_order(configure: Make) -> None:
     parameters = {"a": {"type": "integer"}, "b": {"type": "string", "optional": True}}
     (tool,) = built(configure({"t": {"parameters": parameters, "statement": "select :b, :a, :b"}}))
-    assert tool.bind({"a": 1}) == [None, 1]
+    assert tool.bind({"a": 1}, {}) == [None, 1]
 
 
 def test_numbers_come_from_the_tool_else_the_server(configure: Make) -> None:
@@ -99,44 +111,113 @@ class TestWhoMay:
     def test_absent_scopes_are_the_default_ones_and_not_none(self, configure: Make) -> None:
         catalog = built(configure({"t": {"statement": "select 1"}}, auth={"default_scopes": ["mcp:tools", "more"]}))
         with pytest.raises(InsufficientScope) as caught:
-            catalog.require("t", someone("mcp:tools"))
+            catalog.require("t", someone("mcp:tools"), {})
         assert caught.value.scopes == ("mcp:tools", "more")
-        assert catalog.require("t", someone("mcp:tools", "more", "other")).name == "t"
+        assert catalog.require("t", someone("mcp:tools", "more", "other"), {}).name == "t"
 
     def test_an_unknown_tool(self, configure: Make) -> None:
         catalog = built(configure({"by_id": BY_ID}))
         with pytest.raises(ProtocolError) as caught:
-            catalog.require("by_idd", someone("customers:read"))
+            catalog.require("by_idd", someone("customers:read"), {})
         assert caught.value.code == -32602
-        assert caught.value.message == 'There is no tool "by_idd"; did you mean "by_id"?'
+        assert caught.value.message == 'There is no tool "by_idd" for this call; did you mean "by_id"?'
 
     def test_a_hint_names_no_tool_that_the_caller_may_not_call(self, configure: Make) -> None:
         catalog = built(configure({"by_id": BY_ID}))
         with pytest.raises(ProtocolError) as caught:
-            catalog.require("by_idd", someone())
+            catalog.require("by_idd", someone(), {})
         assert '"by_id"' not in caught.value.message
 
-    @given(
-        st.dictionaries(st.text("abc", min_size=1, max_size=3), st.sets(st.sampled_from("xyz"), min_size=1)), st.data()
-    )
-    def test_listing_and_calling_agree(self, tools: dict[str, set[str]], data: st.DataObject) -> None:
-        catalog = Catalog([_tool(name, scopes) for name, scopes in tools.items()])
-        caller = someone(*data.draw(st.sets(st.sampled_from("xyz"))))
-        listed = [tool.name for tool in catalog.visible(caller)]
-        assert listed == sorted(listed)
-        for name in tools:
-            if name in listed:
-                assert catalog.require(name, caller).name == name
-            else:
-                with pytest.raises(InsufficientScope):
-                    catalog.require(name, caller)
+    @given(st.dictionaries(st.text("abc", min_size=1, max_size=3), _TOOLS), st.data())
+    def test_listing_and_calling_agree(self, tools: dict[str, _Written], data: st.DataObject) -> None:
+        catalog = Catalog([_tool(name, *written) for name, written in tools.items()])
+        names, scopes = data.draw(st.sets(st.sampled_from("abcz"))), frozenset(data.draw(st.sets(st.sampled_from("z"))))
+        for each, extra in ((catalog, frozenset[str]()), (catalog.behind(names, scopes), scopes)):
+            caller = someone(
+                *data.draw(st.sets(st.sampled_from("xyz"))), level=data.draw(st.sampled_from([None, 1, 2]))
+            )
+            listed = [tool.name for tool in each.visible(caller)]
+            assert listed == sorted(listed)
+            for name, (every, some, levels) in tools.items():
+                if (each is not catalog and name not in names) or (levels and caller.claims["level"] not in levels):
+                    expected: object = "unknown"
+                elif every | extra <= caller.scopes and (not some or caller.scopes & set(some)):
+                    expected = name
+                else:
+                    one = next((scope for scope in some if scope in caller.scopes), some[0] if some else None)
+                    expected = tuple(sorted(every | extra | ({one} if one else set())))
+                assert _outcome(each, name, caller) == expected
+                assert (name in listed) is (expected == name)
+
+    def test_the_scopes_that_are_named_would_do(self) -> None:
+        access = Access(frozenset("x"), ("y", "z"))
+        assert access.needed(someone()) == ("x", "y")
+        assert access.needed(someone("z")) == ("x", "z")
+        assert all(access.is_granted(someone(*access.needed(someone(*held)))) for held in ("", "x", "z", "yz", "xq"))
+
+    def test_a_door_asks_for_its_own_scopes_too(self, configure: Make) -> None:
+        tools = {
+            "a": BY_ID,
+            "b": {"statement": "select 1", "any_scopes": ["b:1", "b:2"]},
+            "c": {"statement": "select 1"},
+        }
+        sets = {"few": {"tools": ["a", "b"], "scopes": ["few:use"]}, "open": {"tools": ["b"]}}
+        configuration = configure(tools, toolsets=sets)
+        made = toolsets(built(configuration), configuration.settings)
+        assert {name: [tool.name for tool in each] for name, each in made.items()} == {"few": ["a", "b"], "open": ["b"]}
+        assert made["few"].entry_scopes == ("b:1", "customers:read", "few:use")
+        assert made["open"].entry_scopes == ("b:1",)
+
+    def test_rules_alone_do_not_replace_scopes(self, configure: Make) -> None:
+        rule = {"statement": "select 1", "allow": [{"claim": "level", "equals": 1}]}
+        catalog = built(configure({"t": rule}))
+        assert _outcome(catalog, "t", someone(level=1)) == ("mcp:tools",)
+        assert _outcome(catalog, "t", someone("mcp:tools", level=1)) == "t"
+        assert _outcome(catalog, "t", someone("mcp:tools", level=2)) == "unknown"
+
+    def test_the_log_says_which_rule_it_was_and_the_caller_hears_nothing_of_it(self, configure: Make) -> None:
+        catalog = built(configure({"t": {"statement": "select 1", "allow": [{"claim": "level", "equals": 1}]}}))
+        with pytest.raises(ProtocolError) as denied:
+            catalog.require("t", someone(level=2), {})
+        with pytest.raises(ProtocolError) as absent:
+            catalog.require("u", someone(level=2), {})
+        assert denied.value.detail == "tool t denied by level is 1"
+        assert denied.value.message == absent.value.message.replace('"u"', '"t"')
+        assert denied.value.data is absent.value.data is None
 
 
-def _tool(name: str, scopes: set[str]) -> Tool:
+def _outcome(catalog: Catalog, name: str, caller: Principal) -> object:
+    """The tool's name, the scopes that are needed, or "unknown"."""
+    try:
+        return catalog.require(name, caller, {}).name
+    except InsufficientScope as error:
+        return error.scopes
+    except ProtocolError:
+        return "unknown"
+
+
+def _tool(name: str, scopes: set[str], any_scopes: list[str], levels: list[int]) -> Tool:
     parameters, _ = compile_parameters(None, None)
     assert parameters is not None
+    rules, _ = compile_rules(
+        [RuleSettings.model_validate({"claim": "level", "in": tuple(levels)})] if levels else [], parameters
+    )
     statement = Statement(name, "select 1", (), ())
-    return Tool(name, None, "", "s", frozenset(scopes), statement, 1, "exact", parameters, is_idempotent=True)
+    access = Access(frozenset(scopes), tuple(any_scopes), rules)
+    return Tool(
+        name,
+        None,
+        "",
+        "s",
+        access,
+        statement,
+        1,
+        1024,
+        "exact",
+        parameters,
+        is_idempotent=True,
+        audit=plan("", {}, (), ()),
+    )
 
 
 class TestMistakes:
@@ -174,3 +255,17 @@ class TestMistakes:
         assert found == {
             "tools.a.input_schema.properties.x": "the statement has no placeholder :x; use it or remove it"
         }
+
+    def test_rules_at_their_keys(self, configure: Make) -> None:
+        rules = [{"claim": "a", "equals_argument": "idd"}, {"claim": "a", "equals": 1}, {"claim": "b", "matches": "("}]
+        found = problems_of(configure, {"a": {**BY_ID, "allow": rules}})
+        assert set(found) == {"tools.a.allow.0.equals_argument", "tools.a.allow.2.matches"}
+        assert found["tools.a.allow.0.equals_argument"].endswith("did you mean id?")
+
+    def test_a_parameter_of_the_token_is_a_placeholder_like_any_other(self, configure: Make) -> None:
+        parameters = {"t": {"type": "string", "from_claim": "tenant"}}
+        found = problems_of(configure, {"a": {"statement": "select 1", "parameters": parameters}})
+        assert found == {"tools.a.parameters.t": "the statement has no placeholder :t; use it or remove it"}
+        (tool,) = built(configure({"a": {"statement": "select :t", "parameters": parameters}}))
+        assert tool.bind({}, {"tenant": "acme"}) == ["acme"]
+        assert tool.narrowing == ()
