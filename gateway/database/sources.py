@@ -29,6 +29,7 @@ log = logging.getLogger("gateway.database")
 ENGINES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "mysql": ("gateway.database.mysql", "MysqlEngine"),
+        "oracle": ("gateway.database.oracle", "OracleEngine"),
         "postgresql": ("gateway.database.postgresql", "PostgresqlEngine"),
         "sqlite": ("gateway.database.sqlite", "SqliteEngine"),
     }
@@ -164,10 +165,16 @@ class Source:
         return self.pools.in_turn(call, patience, self._lend(call, identity, patience, pool, engine))
 
     def _lend(
-        self, call: Call, identity: Mapping[str, str], patience: Patience | None, pool: Pool, engine: Engine
+        self,
+        call: Call,
+        identity: Mapping[str, str],
+        patience: Patience | None = None,
+        pool: Pool | None = None,
+        engine: Engine | None = None,
     ) -> Lease[Session]:
-        limit, learn = self.settings.statement_timeout, self._learn
-        return Lease(pool, call, patience, lambda member: Session(member, engine, limit, learn, identity))
+        limit, learn, used = self.settings.statement_timeout, self._learn, engine or self.engine
+        lender = pool or self.pools.own
+        return Lease(lender, call, patience, lambda member: Session(member, used, limit, learn, identity))
 
     def patience(self) -> Patience:
         """The waiting that one call may do."""
@@ -207,7 +214,7 @@ class Source:
         """Whether the database accepts the statement."""
         call = Call("", _ITSELF, asyncio.get_running_loop().time() + self.settings.statement_timeout)
         try:
-            async with self._lend(call, {}, None, self.pools.own, self.engine) as session:
+            async with self._lend(call, {}) as session:
                 self._learn(statement, await session.describe(statement))
         except ToolError as error:
             if error.code in _REFUSALS:
