@@ -10,7 +10,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import MappingProxyType
 from typing import Any, Final
 
-from gateway.config.models import GatewaySettings
 from gateway.config.sources import AnySource
 from gateway.context import Call, Principal
 from gateway.database.care import PoolStats
@@ -256,29 +255,3 @@ async def open_pools(name: str, settings: AnySource, engine: Engine) -> AsyncIte
         yield pools
     finally:
         await pools.close()
-
-
-@asynccontextmanager
-async def open_sources(
-    settings: GatewaySettings, engines: Mapping[str, Engine], statements: Mapping[str, Sequence[Statement]]
-) -> AsyncIterator[Mapping[str, Source]]:
-    """Every enabled source, connecting in the background; closed at the end, all at once and bounded.
-
-    Args:
-        settings: the configuration.
-        engines: an engine for each source, by the source's name.
-        statements: the tools' statements, by the source's name.
-    """
-    sources = {
-        name: Source(name, source, Pools(name, source, engines[name], build_engine), statements.get(name, ()))
-        for name, source in settings.sources.items()
-        if source.enabled
-    }
-    try:
-        for source in sources.values():
-            source.start()
-            source.pools.start()
-        yield MappingProxyType(sources)
-    finally:
-        await asyncio.gather(*(source.stop() for source in sources.values()))
-        await asyncio.gather(*(source.pools.close() for source in sources.values()))

@@ -14,6 +14,7 @@ from gateway.config.problems import ConfigError
 from gateway.server.live import NotReady, Replaced
 from gateway.tools.loading import load_with_tools
 from tests.database.support import until
+from tests.servers.redis import RedisServer
 from tests.world import CONFIGURATION as WORLD
 from tests.world import World, open_world
 
@@ -170,3 +171,26 @@ async def test_an_unready_configuration_does_not_replace_a_ready_one(world: Worl
     with pytest.raises(ConfigError):
         await reload(world, CONFIGURATION.replace("where id = :id\n", "where id = :other\n"))
     assert world.gateway.snapshot is before
+
+
+async def test_another_key_of_redis_is_another_redis(world: World, redis: RedisServer) -> None:
+    folder = world.database.parent
+    (folder / "key").write_text("k" * 64)
+    (folder / "password").write_text(redis.password)
+    where = f"url: 'redis://{redis.host}:{redis.port}', password: '${{file:password}}', key: '${{file:key}}'"
+    text = f"{CONFIGURATION}\nredis: {{{where}}}\n".replace("limits: {", "limits: {backend: redis, ")
+    await reload(world, text)
+    first = world.gateway.snapshot
+    assert first.redis is not None
+    await reload(world, text.replace(NOTE, "select 'other' as note"))
+    assert world.gateway.snapshot.redis is first.redis
+    assert world.gateway.snapshot.admission is first.admission
+    (folder / "key").write_text("l" * 64)
+    await reload(world, text)
+    assert world.gateway.snapshot.redis is not first.redis
+    assert world.gateway.snapshot.verifier is not first.verifier
+    assert world.gateway.snapshot.admission is not first.admission
+    await until(lambda: world.gateway.live.retiring == 0)
+    assert await note(world) == {"note": "note"}
+    await reload(world, CONFIGURATION)
+    assert world.gateway.snapshot.redis is None
