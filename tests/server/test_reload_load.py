@@ -134,8 +134,8 @@ async def test_fifty_reloads_under_load(place: Place, tally: Tally) -> None:
     counts = await place.counted()
     assert counts["mcp-database-gateway/kept"] <= 4
     assert counts["mcp-database-gateway/changing"] <= 3
-    assert after["descriptors"] <= before["descriptors"] + 3
-    assert after["tasks"] <= before["tasks"] + 5
+    assert after["descriptors"] <= before["descriptors"] + 8
+    assert after["tasks"] <= before["tasks"] + 8
     assert (after["snapshots"], after["pools"]) == (before["snapshots"], before["pools"]) == (1, 2)
     assert load.calls > 200
     tally(f"{load.calls} calls over 50 reloads, 16 of them refused; held before {before}, after {after}")
