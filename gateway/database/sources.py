@@ -16,7 +16,7 @@ from gateway.config.sources import AnySource
 from gateway.context import Call, Principal
 from gateway.database.accounts import Accounts
 from gateway.database.budget import Budget
-from gateway.database.care import PoolStats
+from gateway.database.care import PoolStats, PoolTimes
 from gateway.database.engine import Column, Engine, Statement
 from gateway.database.failures import failure
 from gateway.database.identity import identity_of
@@ -126,6 +126,12 @@ class Source:
         """The numbers now, of all accounts together."""
         own, others = self._pool.stats, [pool.stats for pool in self._accounts.pools] if self._accounts else []
         return reduce(PoolStats.__add__, others, own)
+
+    @property
+    def times(self) -> PoolTimes:
+        """What callers waited for since the start, over all accounts."""
+        others = [pool.times for pool in self._accounts.pools] if self._accounts else []
+        return reduce(PoolTimes.__add__, others, self._pool.times)
 
     @property
     def shapes(self) -> Mapping[str, tuple[Column, ...]]:

@@ -11,11 +11,13 @@ from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Un
 from gateway.resilience.ratelimit import RateLimiter
 from gateway.server import door
 from gateway.server.endpoint import Endpoint
+from gateway.server.metering import count
 from gateway.server.record import Record
 from gateway.server.refusals import Refusals
 from gateway.server.snapshot import Snapshot
 from gateway.server.transport import Transport
 from gateway.telemetry import logs, tracing
+from gateway.telemetry.metrics import Meters
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,10 @@ class Desk:
 class Reception:
     """Receives every request of the agents' listener and sees it through, from door to log line."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, meters: Meters) -> None:
         settings = snapshot.settings
         self._snapshot = snapshot
+        self._meters = meters
         self._origins = door.Origins(settings.server)
         self._proxies = door.Proxies(settings.server.trusted_proxies)
         limits = settings.limits
@@ -52,9 +55,13 @@ class Reception:
             except (asyncio.CancelledError, ConnectionError):
                 record.outcome = "disconnected"
                 raise
+            except Exception:
+                record.outcome = "internal"
+                raise
             finally:
                 span.set_attribute("http.response.status_code", record.status)
                 record.write()
+                count(record, self._meters)
 
     async def _answer(
         self, desk: Desk, request: web.Request, correlation_id: str, record: Record

@@ -133,7 +133,7 @@ class Transport:
             raise Refused(406, "Accept must include application/json, and text/event-stream for streams.")
         answer = Answer(request, {"X-Request-ID": correlation_id}, may_stream=takes_stream)
         try:
-            call = Call(correlation_id, principal, deadline, _reporter(answer, message))
+            call = Call(correlation_id, principal, deadline, _reporter(answer, message), record.marks)
             catalog = self._endpoint.catalog(snapshot)
             exchange = mcp.Exchange(call, snapshot, catalog, answer, self._background, is_modern)
             return await self._answer(request, exchange, message, record)

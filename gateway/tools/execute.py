@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,9 +41,15 @@ async def _run(call: Call, tool: Tool, source: Source, arguments: Mapping[str, A
         return failure(refused, call)
     async with source.lease(call, patience) as session:
         with database_span(call, tool.source, source.engine.dialect, tool.name, tool.statement.text) as span:
+            started, told = time.perf_counter(), (tool.source, source.engine.dialect, tool.statement)
             try:
                 table = await session.run(tool.statement, values, tool.max_rows, call)
             except ToolError as error:
+                call.mark("statement", started, error.code, told)
                 mark_failed(span, error.code)
                 raise
+            except asyncio.CancelledError:
+                call.mark("statement", started, "cancelled", told)
+                raise
+            call.mark("statement", started, "", told)
     return present(table, tool)

@@ -1,0 +1,89 @@
+"""What `/metrics` shows of the house: numbers that the rooms keep anyway, read when somebody asks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from aiohttp import web
+
+from gateway.database.sources import Source
+from gateway.resilience.breaker import State
+from gateway.server.certificates import Certificates
+from gateway.server.record import Record
+from gateway.server.snapshot import Snapshot
+from gateway.telemetry import instruments as known
+from gateway.telemetry.instruments import Reading
+from gateway.telemetry.metrics import Meters, Metrics
+
+SYSTEMS: Final = {"postgres": "postgresql", "mysql": "mysql", "oracle": "oracle.db", "sqlite": "sqlite"}
+"""OpenTelemetry's names for the engines (semantic conventions for databases, `db.system.name`)."""
+
+
+def count(record: Record, meters: Meters) -> None:
+    """Count a request that has ended, and the stages of its call."""
+    seconds = time.perf_counter() - record.started
+    meters.request(record.http_method, record.status, record.method, record.tool, record.outcome, seconds)
+    attempts: list[str] = []
+    for stage, started, ended, code, more in record.marks:
+        if stage == "statement":
+            source, dialect, statement = more
+            meters.statement(SYSTEMS.get(dialect, "other_sql"), source, statement.name, code, ended - started)
+        elif stage == "wait":
+            if code:
+                meters.failure(more, code)
+        elif stage == "attempt":
+            attempts.append(code)
+    if attempts:
+        meters.retry(attempts)
+
+
+class House:
+    """Reads a gateway's rooms.
+
+    Args:
+        current: gives the snapshot in force.
+    """
+
+    def __init__(self, current: Callable[[], Snapshot]) -> None:
+        self._current = current
+        self._certificates = Certificates()
+
+    def read(self) -> Iterator[Reading]:
+        """The numbers now."""
+        snapshot = self._current()
+        yield Reading(known.READY, (), float(snapshot.is_ready))
+        yield Reading(known.TOOLS, (), len(snapshot.catalog))
+        for source in snapshot.sources.values():
+            yield from _source(source)
+        for issuer, status in snapshot.verifier.status().items():
+            yield Reading(known.KEYS_READY, (issuer,), float(status == "ready"))
+        for (role, name), seconds in self._certificates.left(snapshot.settings, time.time()).items():
+            yield Reading(known.CERTIFICATE, (role, name), seconds)
+
+
+def _source(source: Source) -> Iterator[Reading]:
+    name, stats, times = source.name, source.stats, source.times
+    yield Reading(known.SOURCE_UP, (name,), float(source.is_up))
+    for state in State:
+        yield Reading(known.BREAKER, (name, state.value), float(source.breaker == state.value))
+    for label, number in (("idle", stats.idle), ("used", stats.active), ("opening", stats.opening)):
+        yield Reading(known.POOL_COUNT, (name, label), number)
+    yield Reading(known.POOL_MAX, (name,), stats.max)
+    yield Reading(known.POOL_MIN, (name,), source.settings.pool.min)
+    yield Reading(known.POOL_PENDING, (name,), stats.waiting)
+    yield Reading(known.POOL_TIMEOUTS, (name,), times.timeouts)
+    yield Reading(known.POOL_WAIT, (name,), times.wait)
+    yield Reading(known.POOL_CREATE, (name,), times.create)
+    yield Reading(known.POOL_USE, (name,), times.use)
+
+
+def metrics_page(metrics: Metrics) -> Callable[[web.Request], web.Response]:
+    """What answers `GET /metrics`."""
+
+    async def answer(request: web.Request) -> web.Response:
+        body, media_type = metrics.exposition(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": media_type, "Cache-Control": "no-store"})
+
+    return answer
