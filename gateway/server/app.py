@@ -17,15 +17,18 @@ from gateway.auth.metadata import resource_metadata
 from gateway.config.loader import Configuration
 from gateway.config.server import AdminSettings, ServerSettings
 from gateway.errors import GatewayError
+from gateway.server.admission import Admission
 from gateway.server.audiences import PATH
 from gateway.server.endpoint import endpoints
 from gateway.server.health import Health
 from gateway.server.mcp import Background
+from gateway.server.metering import metrics_page, open_metrics
 from gateway.server.reception import Desk, Reception
 from gateway.server.refusals import Refusals
 from gateway.server.snapshot import Snapshot, open_snapshot
 from gateway.server.transport import Transport
 from gateway.telemetry import tracing
+from gateway.telemetry.metrics import Metrics
 
 _log: Final = logging.getLogger("gateway.server")
 _KEEP_ALIVE: Final = 75.0
@@ -48,11 +51,13 @@ class Gateway:
         url: the MCP endpoint as reached from this machine.
         admin_url: the operators' listener.
         snapshot: what it serves.
+        admission: what it counts of its clients.
     """
 
     url: str
     admin_url: str
     snapshot: Snapshot
+    admission: Admission
 
     async def until_ready(self, limit: float = 10.0) -> None:
         """Wait until calls can be served.
@@ -87,17 +92,22 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     async with AsyncExitStack() as stack:
         stack.enter_context(tracing.open_tracing())
         snapshot = await stack.enter_async_context(open_snapshot(configuration))
+        metrics = stack.enter_context(open_metrics(lambda: snapshot))
         background = Background()
         stack.push_async_callback(background.drain)
         health = Health(lambda: snapshot)
         admin_socket = _bind(configuration.settings.admin, "admin")
-        await stack.enter_async_context(_listen(_admin_app(health), admin_socket, 1.0))
+        await stack.enter_async_context(_listen(_admin_app(health, metrics), admin_socket, 1.0))
         main_socket = _bind(settings, "server")
         local_url = _url(settings.host, main_socket)
-        app = _app(snapshot, health, background, (settings.public_url or local_url).rstrip("/"))
+        shared = snapshot.redis if configuration.settings.limits.backend == "redis" else None
+        admission = Admission(configuration.settings.limits, shared)
+        reception = Reception(snapshot, admission, metrics.meters)
+        app = _app(reception, health, background, admission, (settings.public_url or local_url).rstrip("/"))
         await stack.enter_async_context(_listen(app, main_socket, settings.shutdown_grace))
         stack.callback(_begin_to_stop, health, background, settings.shutdown_grace)
-        gateway = Gateway(local_url + PATH, _url(configuration.settings.admin.host, admin_socket), snapshot)
+        admin_url = _url(configuration.settings.admin.host, admin_socket)
+        gateway = Gateway(local_url + PATH, admin_url, snapshot, admission)
         _log.info("serving", extra={"url": gateway.url, "admin_url": gateway.admin_url, "tools": len(snapshot.catalog)})
         yield gateway
 
@@ -108,14 +118,16 @@ def _begin_to_stop(health: Health, background: Background, grace: float) -> None
     _log.info("stopping", extra={"grace_s": grace})
 
 
-def _app(snapshot: Snapshot, health: Health, background: Background, base_url: str) -> web.Application:
+def _app(
+    reception: Reception, health: Health, background: Background, admission: Admission, base_url: str
+) -> web.Application:
     """The agents' listener: the endpoint, its OAuth metadata, and health."""
-    reception = Reception(snapshot)
+    snapshot = reception.snapshot
     app = web.Application()
     for endpoint in endpoints(snapshot.settings, base_url):
         scopes = endpoint.catalog(snapshot).entry_scopes
         refusals = Refusals(base_url + _METADATA + endpoint.path, scopes)
-        desk = Desk(endpoint, Transport(endpoint, background, refusals), refusals)
+        desk = Desk(endpoint, Transport(endpoint, background, refusals, admission), refusals)
         app.router.add_route("*", endpoint.path, partial(reception.receive, desk))
         document = _document(resource_metadata(endpoint.resource, snapshot.settings.auth, scopes, endpoint.title))
         app.router.add_get(_METADATA + endpoint.path, document)
@@ -133,10 +145,11 @@ def _document(content: Mapping[str, Any]) -> Callable[[web.Request], Awaitable[w
     return answer
 
 
-def _admin_app(health: Health) -> web.Application:
+def _admin_app(health: Health, metrics: Metrics) -> web.Application:
     app = web.Application()
     app.router.add_get("/healthz/live", health.live)
     app.router.add_get("/healthz/ready", health.ready_in_detail)
+    app.router.add_get("/metrics", metrics_page(metrics))
     return app
 
 

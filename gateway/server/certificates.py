@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography import x509
 
 from gateway.config.models import GatewaySettings
-from gateway.database import tls
+from gateway.server.snapshot import Snapshot
 
 
 class Certificates:
@@ -17,19 +17,19 @@ class Certificates:
     def __init__(self) -> None:
         self._known: dict[Path, tuple[float, float | None]] = {}
 
-    def left(self, settings: GatewaySettings, now: float) -> Mapping[tuple[str, str], float]:
+    def left(self, snapshot: Snapshot, now: float) -> Mapping[tuple[str, str], float]:
         """Seconds until the first of each file's certificates expires, by role and name; negative afterwards.
 
         Args:
-            settings: which files there are.
+            snapshot: its settings name the files, its sources saw the servers.
             now: Unix time.
         """
         found: dict[tuple[str, str], float] = {}
-        for role, name, path in _files(settings):
+        for role, name, path in _files(snapshot.settings):
             if (ends := self._end(path)) is not None:
                 found[role, name] = ends - now
-        for name, source in settings.sources.items():
-            if (ends := tls.seen(getattr(source, "tls", None))) is not None:
+        for name, source in snapshot.sources.items():
+            if (ends := source.certificate_expires_at) is not None:
                 found["server", name] = ends - now
         return found
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from aiohttp import web
 
+from gateway.auth.base import Verifier
 from gateway.database.sources import Source
 from gateway.resilience.breaker import State
 from gateway.server.certificates import Certificates
@@ -16,6 +18,7 @@ from gateway.server.snapshot import Snapshot
 from gateway.telemetry import instruments as known
 from gateway.telemetry.instruments import Reading
 from gateway.telemetry.metrics import Meters, Metrics
+from gateway.telemetry.runtime import LoopLag, read_process
 
 SYSTEMS: Final = {"postgres": "postgresql", "mysql": "mysql", "oracle": "oracle.db", "sqlite": "sqlite"}
 """OpenTelemetry's names for the engines (semantic conventions for databases, `db.system.name`)."""
@@ -25,14 +28,13 @@ def count(record: Record, meters: Meters) -> None:
     """Count a request that has ended, and the stages of its call."""
     seconds = time.perf_counter() - record.started
     meters.request(record.http_method, record.status, record.method, record.tool, record.outcome, seconds)
+    if record.limit:
+        meters.limited(record.limit)
     attempts: list[str] = []
     for stage, started, ended, code, more in record.marks:
         if stage == "statement":
             source, dialect, statement = more
             meters.statement(SYSTEMS.get(dialect, "other_sql"), source, statement.name, code, ended - started)
-        elif stage == "wait":
-            if code:
-                meters.failure(more, code)
         elif stage == "attempt":
             attempts.append(code)
     if attempts:
@@ -57,10 +59,24 @@ class House:
         yield Reading(known.TOOLS, (), len(snapshot.catalog))
         for source in snapshot.sources.values():
             yield from _source(source)
-        for issuer, status in snapshot.verifier.status().items():
-            yield Reading(known.KEYS_READY, (issuer,), float(status == "ready"))
-        for (role, name), seconds in self._certificates.left(snapshot.settings, time.time()).items():
+        yield from _verifier(snapshot.verifier)
+        for (role, name), seconds in self._certificates.left(snapshot, time.time()).items():
             yield Reading(known.CERTIFICATE, (role, name), seconds)
+
+
+def _verifier(verifier: Verifier) -> Iterator[Reading]:
+    counters = verifier.counters
+    misses = counters.misses - counters.shared_hits
+    for result, number in (("hit", counters.hits), ("shared_hit", counters.shared_hits), ("miss", misses)):
+        yield Reading(known.LOOKUPS, (result,), number)
+    for reason, number in counters.refusals.items():
+        yield Reading(known.REFUSALS, (reason,), number)
+    yield Reading(known.REFUSALS, ("unavailable",), counters.unavailable)
+    yield Reading(known.INTROSPECTIONS, (), counters.introspections)
+    for issuer, status in verifier.status().items():
+        yield Reading(known.KEYS_READY, (issuer,), float(status == "ready"))
+    for (issuer, result), number in verifier.key_fetches().items():
+        yield Reading(known.KEY_FETCHES, (issuer, result), number)
 
 
 def _source(source: Source) -> Iterator[Reading]:
@@ -79,7 +95,17 @@ def _source(source: Source) -> Iterator[Reading]:
     yield Reading(known.POOL_USE, (name,), times.use)
 
 
-def metrics_page(metrics: Metrics) -> Callable[[web.Request], web.Response]:
+@contextmanager
+def open_metrics(current: Callable[[], Snapshot]) -> Iterator[Metrics]:
+    """The metrics of a gateway; the event loop is watched while the block runs."""
+    metrics, lag = Metrics(), LoopLag()
+    for reader in (House(current).read, lag.read, read_process):
+        metrics.add(reader)
+    with lag.measured():
+        yield metrics
+
+
+def metrics_page(metrics: Metrics) -> Callable[[web.Request], Awaitable[web.Response]]:
     """What answers `GET /metrics`."""
 
     async def answer(request: web.Request) -> web.Response:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Unauthenticated
-from gateway.resilience.ratelimit import RateLimiter
 from gateway.server import door
+from gateway.server.admission import Admission
 from gateway.server.endpoint import Endpoint
 from gateway.server.metering import count
 from gateway.server.record import Record
@@ -32,14 +32,13 @@ class Desk:
 class Reception:
     """Receives every request of the agents' listener and sees it through, from door to log line."""
 
-    def __init__(self, snapshot: Snapshot, meters: Meters) -> None:
+    def __init__(self, snapshot: Snapshot, admission: Admission, meters: Meters) -> None:
         settings = snapshot.settings
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self._meters = meters
         self._origins = door.Origins(settings.server)
         self._proxies = door.Proxies(settings.server.trusted_proxies)
-        limits = settings.limits
-        self._limiter = RateLimiter(limits.requests_per_minute, limits.burst, limits.max_clients)
+        self._admission = admission
 
     async def receive(self, desk: Desk, request: web.Request) -> web.StreamResponse:
         """One POST of an endpoint: admitted, served, answered, logged."""
@@ -70,16 +69,18 @@ class Reception:
             return await self._serve(desk, request, correlation_id, record)
         except GatewayError as error:
             record.outcome, record.detail = _outcome(error), error.detail
+            record.limit = error.limit if isinstance(error, RateLimited) else ""
             return desk.refusals.respond(error, correlation_id, _early_status(error))
 
     async def _serve(self, desk: Desk, request: web.Request, correlation_id: str, record: Record) -> web.StreamResponse:
         self._origins.check(request.headers.getall("Host", []), request.headers.get("Origin"))
         if request.method != "POST":
             raise Refused(405, "Send JSON-RPC messages by POST; there is no stream to GET and no session to DELETE.")
-        principal = await door.authenticate(request, self._snapshot, desk.endpoint)
+        failures = self._admission.failed_logins
+        principal = await door.authenticate(request, self.snapshot, desk.endpoint, failures, record.address)
         record.client = principal.client_id or principal.subject
-        door.admit(self._limiter, principal)
-        return await desk.transport.serve(request, self._snapshot, principal, correlation_id, record)
+        await self._admission.admit(principal)
+        return await desk.transport.serve(request, self.snapshot, principal, correlation_id, record)
 
 
 def _outcome(error: GatewayError) -> str:

@@ -27,6 +27,7 @@ class Record:
         rows: rows in the result.
         status: the HTTP status; 0 when the client left before there was one.
         detail: the operators' words on a failure.
+        limit: which rate or concurrency limit refused it.
         marks: the stages of the call, see `gateway.context.Mark`.
         started: `time.perf_counter()` when the request came.
     """
@@ -40,6 +41,7 @@ class Record:
     rows: int | None = None
     status: int = 0
     detail: str = ""
+    limit: str = ""
     marks: list[Mark] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
 

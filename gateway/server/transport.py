@@ -29,8 +29,9 @@ from mcp_types import HEADER_MISMATCH
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from gateway.context import Call, Principal, Report, ignore
-from gateway.errors import GatewayError, ProtocolError, Refused, Wire, to_wire
+from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Wire, to_wire
 from gateway.server import mcp
+from gateway.server.admission import Admission
 from gateway.server.answer import Answer
 from gateway.server.endpoint import Endpoint
 from gateway.server.jsonrpc import Message, error_bytes, notification_bytes, parse, result_bytes, wire_int
@@ -106,13 +107,17 @@ class Transport:
         endpoint: the door.
         background: where writes are seen through whose client has left.
         refusals: how errors become answers.
+        admission: how much of a client's work runs at once.
     """
 
-    def __init__(self, endpoint: Endpoint, background: mcp.Background, refusals: Refusals) -> None:
+    def __init__(
+        self, endpoint: Endpoint, background: mcp.Background, refusals: Refusals, admission: Admission
+    ) -> None:
         self._endpoint = endpoint
         self._server = mcp.build_server(endpoint.about)
         self._background = background
         self._refusals = refusals
+        self._admission = admission
 
     async def serve(
         self, request: web.Request, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
@@ -135,7 +140,7 @@ class Transport:
         try:
             call = Call(correlation_id, principal, deadline, _reporter(answer, message), record.marks)
             catalog = self._endpoint.catalog(snapshot)
-            exchange = mcp.Exchange(call, snapshot, catalog, answer, self._background, is_modern)
+            exchange = mcp.Exchange(call, snapshot, catalog, answer, self._background, self._admission, is_modern)
             return await self._answer(request, exchange, message, record)
         except BaseException:
             await answer.abandon()
@@ -154,6 +159,7 @@ class Transport:
                 _log.exception("request failed inside the gateway")
             wire = to_wire(error)
             record.outcome, record.detail = str(wire.code), getattr(error, "detail", "")
+            record.limit = error.limit if isinstance(error, RateLimited) else ""
             body, status = error_bytes(message.id, wire.code, wire.message, wire.data), _status(error, wire, exchange)
             headers = self._refusals.headers(error)
         if exchange.result is not None:

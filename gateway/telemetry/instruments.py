@@ -114,7 +114,7 @@ DATABASE_DURATION: Final = _histogram(
     *("db.system.name", "db.namespace", "db.query.summary"),
 )
 DATABASE_ERRORS: Final = _counter(
-    "gateway.database.errors", "{error}", "Statements and waits for connections that failed, by code.", "source", "code"
+    "gateway.database.errors", "{error}", "Statements that failed, by code.", "source", "code"
 )
 POOL_COUNT: Final = _gauge(
     "db.client.connection.count",
@@ -156,7 +156,7 @@ RETRIED: Final = _counter(
 LOOKUPS: Final = _counter(
     "gateway.token.lookups", "{lookup}", "Looks into the cache of verdicts: `hit`, `shared_hit`, `miss`.", "result"
 )
-VERIFICATIONS: Final = _counter(
+REFUSALS: Final = _counter(
     "gateway.token.refusals", "{token}", "Tokens refused, by reason; `unavailable`: nobody could judge them.", "reason"
 )
 INTROSPECTIONS: Final = _counter("gateway.token.introspections", "{request}", "Questions to providers about tokens.")
@@ -164,7 +164,12 @@ KEY_FETCHES: Final = _counter(
     "gateway.jwks.fetches", "{request}", "Fetches of an issuer's keys: `ok`, `failed`.", "issuer", "result"
 )
 KEYS_READY: Final = _gauge("gateway.issuer.ready", "1", "1 while an issuer's keys are fresh, else 0.", "issuer")
-RATE_LIMITED: Final = _counter("gateway.rate_limit.rejections", "{request}", "Requests refused by a limit.")
+RATE_LIMITED: Final = _counter(
+    "gateway.rate_limit.rejections",
+    "{request}",
+    "Requests refused by a limit: `client`, `address`, `tool`, `concurrency`.",
+    "limit",
+)
 CERTIFICATE: Final = _gauge(
     "gateway.certificate.expiry",
     "s",
@@ -189,7 +194,7 @@ SPANS: Final = _counter(
 )
 READY: Final = _gauge("gateway.ready", "1", "1 while calls can be served, else 0.")
 BUILD: Final = _gauge("gateway.build.info", "1", "Always 1; the labels say what runs.", "version", "python")
-LOOP_LAG: Final = _histogram("gateway.event_loop.lag", "s", "How late the event loop was, measured four times a second.")
+LOOP_LAG: Final = _histogram("gateway.event_loop.lag", "s", "How late the event loop was, measured each 250 ms.")
 CPU: Final = _counter("process.cpu.time", "s", "CPU time, user and system.", known_as="process_cpu_seconds_total")
 MEMORY: Final = _gauge("process.memory.usage", "By", "Resident memory.", known_as="process_resident_memory_bytes")
 FILES: Final = _gauge(

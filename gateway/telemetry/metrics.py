@@ -20,7 +20,7 @@ from prometheus_client.metrics_core import (
     Metric,
 )
 
-from gateway.errors import RATE_LIMITED, Code
+from gateway.errors import Code
 from gateway.resilience.histogram import Histogram
 from gateway.telemetry import instruments as known
 from gateway.telemetry.instruments import Instrument, Kind, Reading, by_instrument
@@ -40,6 +40,7 @@ _METHODS: Final = frozenset(
 )
 _HTTP_METHODS: Final = frozenset({"GET", "POST", "DELETE", "OPTIONS", "HEAD", "PUT", "PATCH"})
 _OTHER: Final = "_OTHER"
+_LIMITS: Final = ("client", "address", "tool", "concurrency")
 _FINE: Final = frozenset({"ok"})
 _GATEWAYS_OWN: Final = frozenset(
     {
@@ -70,6 +71,7 @@ class Meters:
         self._errors: Counter[tuple[str, str]] = Counter()
         self._retries: Counter[str] = Counter()
         self._retried: Counter[str] = Counter()
+        self._limited: Counter[str] = Counter()
 
     def request(self, http_method: str, status: int, method: str, tool: str, outcome: str, seconds: float) -> None:
         """Count one request that has ended.
@@ -111,9 +113,9 @@ class Meters:
         if code:
             self._errors[source, code] += 1
 
-    def failure(self, source: str, code: str) -> None:
-        """Count a wait for a connection that came to nothing."""
-        self._errors[source, code] += 1
+    def limited(self, limit: str) -> None:
+        """Count one request that a limit refused."""
+        self._limited[limit] += 1
 
     def retry(self, codes: Sequence[str]) -> None:
         """Count one call that needed more than one attempt.
@@ -140,8 +142,8 @@ class Meters:
             yield Reading(known.RETRIES, (code,), number)
         for outcome in ("recovered", "failed"):
             yield Reading(known.RETRIED, (outcome,), self._retried[outcome])
-        limited = sum(n for key, n in self._outcomes.items() if key[2] in ("rate_limited", str(RATE_LIMITED)))
-        yield Reading(known.RATE_LIMITED, (), limited)
+        for limit in _LIMITS:
+            yield Reading(known.RATE_LIMITED, (limit,), self._limited[limit])
 
 
 class Metrics:

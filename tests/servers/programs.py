@@ -44,6 +44,8 @@ PACKAGES: Final = {
         ),
         Package("mysql", ("mariadbd", "mariadb-install-db"), ("usr/sbin",), "mariadb-server"),
         Package("curl", ("curl",), (), "curl"),
+        Package("redis", ("redis-server",), ("usr/bin",), "redis-server"),
+        Package("oidc", ("npm",), (), "npm"),
         Package("pgbouncer", ("pgbouncer",), ("usr/sbin",), "pgbouncer"),
     )
 }
