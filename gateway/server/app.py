@@ -22,12 +22,12 @@ from gateway.server.audiences import PATH
 from gateway.server.endpoint import endpoints
 from gateway.server.health import Health
 from gateway.server.mcp import Background
-from gateway.server.metering import metrics_page, open_metrics
+from gateway.server.metering import metrics_page
 from gateway.server.reception import Desk, Reception
 from gateway.server.refusals import Refusals
 from gateway.server.snapshot import Snapshot, open_snapshot
 from gateway.server.transport import Transport
-from gateway.telemetry import tracing
+from gateway.server.watch import open_watch
 from gateway.telemetry.metrics import Metrics
 
 _log: Final = logging.getLogger("gateway.server")
@@ -90,19 +90,18 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     """
     settings = configuration.settings.server
     async with AsyncExitStack() as stack:
-        stack.enter_context(tracing.open_tracing())
         snapshot = await stack.enter_async_context(open_snapshot(configuration))
-        metrics = stack.enter_context(open_metrics(lambda: snapshot))
+        watch = await stack.enter_async_context(open_watch(configuration.settings.telemetry, lambda: snapshot))
         background = Background()
         stack.push_async_callback(background.drain)
         health = Health(lambda: snapshot)
         admin_socket = _bind(configuration.settings.admin, "admin")
-        await stack.enter_async_context(_listen(_admin_app(health, metrics), admin_socket, 1.0))
+        await stack.enter_async_context(_listen(_admin_app(health, watch.metrics), admin_socket, 1.0))
         main_socket = _bind(settings, "server")
         local_url = _url(settings.host, main_socket)
         shared = snapshot.redis if configuration.settings.limits.backend == "redis" else None
         admission = Admission(configuration.settings.limits, shared)
-        reception = Reception(snapshot, admission, metrics.meters)
+        reception = Reception(snapshot, admission, watch)
         app = _app(reception, health, background, admission, (settings.public_url or local_url).rstrip("/"))
         await stack.enter_async_context(_listen(app, main_socket, settings.shutdown_grace))
         stack.callback(_begin_to_stop, health, background, settings.shutdown_grace)

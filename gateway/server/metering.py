@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from typing import Final
 
 from aiohttp import web
 
@@ -13,32 +12,10 @@ from gateway.auth.base import Verifier
 from gateway.database.sources import Source
 from gateway.resilience.breaker import State
 from gateway.server.certificates import Certificates
-from gateway.server.record import Record
 from gateway.server.snapshot import Snapshot
 from gateway.telemetry import instruments as known
 from gateway.telemetry.instruments import Reading
-from gateway.telemetry.metrics import Meters, Metrics
-from gateway.telemetry.runtime import LoopLag, read_process
-
-SYSTEMS: Final = {"postgres": "postgresql", "mysql": "mysql", "oracle": "oracle.db", "sqlite": "sqlite"}
-"""OpenTelemetry's names for the engines (semantic conventions for databases, `db.system.name`)."""
-
-
-def count(record: Record, meters: Meters) -> None:
-    """Count a request that has ended, and the stages of its call."""
-    seconds = time.perf_counter() - record.started
-    meters.request(record.http_method, record.status, record.method, record.tool, record.outcome, seconds)
-    if record.limit:
-        meters.limited(record.limit)
-    attempts: list[str] = []
-    for stage, started, ended, code, more in record.marks:
-        if stage == "statement":
-            source, dialect, statement = more
-            meters.statement(SYSTEMS.get(dialect, "other_sql"), source, statement.name, code, ended - started)
-        elif stage == "attempt":
-            attempts.append(code)
-    if attempts:
-        meters.retry(attempts)
+from gateway.telemetry.metrics import Metrics, exposition
 
 
 class House:
@@ -95,21 +72,12 @@ def _source(source: Source) -> Iterator[Reading]:
     yield Reading(known.POOL_USE, (name,), times.use)
 
 
-@contextmanager
-def open_metrics(current: Callable[[], Snapshot]) -> Iterator[Metrics]:
-    """The metrics of a gateway; the event loop is watched while the block runs."""
-    metrics, lag = Metrics(), LoopLag()
-    for reader in (House(current).read, lag.read, read_process):
-        metrics.add(reader)
-    with lag.measured():
-        yield metrics
-
-
 def metrics_page(metrics: Metrics) -> Callable[[web.Request], Awaitable[web.Response]]:
     """What answers `GET /metrics`."""
 
     async def answer(request: web.Request) -> web.Response:
-        body, media_type = metrics.exposition(request.headers.get("Accept", ""))
+        readings = metrics.read()  # here, where they change; writing many down takes milliseconds
+        body, media_type = await asyncio.to_thread(exposition, readings, request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": media_type, "Cache-Control": "no-store"})
 
     return answer

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.context import Principal
 from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Unauthenticated
 from gateway.server import door
 from gateway.server.admission import Admission
 from gateway.server.endpoint import Endpoint
-from gateway.server.metering import count
 from gateway.server.record import Record
 from gateway.server.refusals import Refusals
 from gateway.server.snapshot import Snapshot
 from gateway.server.transport import Transport
-from gateway.telemetry import logs, tracing
-from gateway.telemetry.metrics import Meters
+from gateway.server.watch import Watch
+from gateway.telemetry import logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,10 @@ class Desk:
 class Reception:
     """Receives every request of the agents' listener and sees it through, from door to log line."""
 
-    def __init__(self, snapshot: Snapshot, admission: Admission, meters: Meters) -> None:
+    def __init__(self, snapshot: Snapshot, admission: Admission, watch: Watch) -> None:
         settings = snapshot.settings
         self.snapshot = snapshot
-        self._meters = meters
+        self._watch = watch
         self._origins = door.Origins(settings.server)
         self._proxies = door.Proxies(settings.server.trusted_proxies)
         self._admission = admission
@@ -45,22 +46,20 @@ class Reception:
         correlation_id = door.correlation_id(request)
         logs.correlation_id.set(correlation_id)
         address = self._proxies.client_address(request.remote or "", request.headers.getall("X-Forwarded-For", []))
+        trace = self._watch.begin(request.headers)
         record = Record(request.method, address)
-        with tracing.request_span(request.method, request.path, correlation_id, request.headers) as span:
-            try:
-                response = await self._answer(desk, request, correlation_id, record)
-                record.status = response.status
-                return response
-            except (asyncio.CancelledError, ConnectionError):
-                record.outcome = "disconnected"
-                raise
-            except Exception:
-                record.outcome = "internal"
-                raise
-            finally:
-                span.set_attribute("http.response.status_code", record.status)
-                record.write()
-                count(record, self._meters)
+        try:
+            response = await self._answer(desk, request, correlation_id, record)
+            record.status = response.status
+            return response
+        except (asyncio.CancelledError, ConnectionError):
+            record.outcome = "disconnected"
+            raise
+        except Exception:
+            record.outcome = "internal"
+            raise
+        finally:
+            self._watch.end(record, trace, correlation_id, desk.endpoint.path)
 
     async def _answer(
         self, desk: Desk, request: web.Request, correlation_id: str, record: Record
@@ -76,11 +75,24 @@ class Reception:
         self._origins.check(request.headers.getall("Host", []), request.headers.get("Origin"))
         if request.method != "POST":
             raise Refused(405, "Send JSON-RPC messages by POST; there is no stream to GET and no session to DELETE.")
-        failures = self._admission.failed_logins
-        principal = await door.authenticate(request, self.snapshot, desk.endpoint, failures, record.address)
+        principal = await self._authenticate(desk, request, record)
         record.client = principal.client_id or principal.subject
         await self._admission.admit(principal)
         return await desk.transport.serve(request, self.snapshot, principal, correlation_id, record)
+
+    async def _authenticate(self, desk: Desk, request: web.Request, record: Record) -> Principal:
+        """The caller; a verdict that was not remembered is a stage of its own."""
+        counters, started = self.snapshot.verifier.counters, time.perf_counter()
+        misses, reason, failures = counters.misses, "", self._admission.failed_logins
+        try:
+            return await door.authenticate(request, self.snapshot, desk.endpoint, failures, record.address)
+        except GatewayError as error:
+            reason = error.reason if isinstance(error, Unauthenticated) else "unavailable"
+            raise
+        finally:
+            # A remembered verdict is had without awaiting, so that nobody else's miss shows here.
+            if counters.misses != misses:
+                record.marks.append(("verify", started, time.perf_counter(), reason, None))
 
 
 def _outcome(error: GatewayError) -> str:

@@ -162,10 +162,11 @@ class Transport:
             record.limit = error.limit if isinstance(error, RateLimited) else ""
             body, status = error_bytes(message.id, wire.code, wire.message, wire.data), _status(error, wire, exchange)
             headers = self._refusals.headers(error)
+        finally:
+            record.tool = exchange.tool  # also of a call whose client has left
         if exchange.result is not None:
             record.outcome, record.rows = exchange.result.code or "ok", exchange.result.row_count
             record.detail = record.detail or exchange.result.detail
-        record.tool = exchange.tool
         return await exchange.answer.finish(body, status, headers)
 
 

@@ -8,7 +8,7 @@ by the event loop's thread only.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -24,6 +24,7 @@ from gateway.errors import Code
 from gateway.resilience.histogram import Histogram
 from gateway.telemetry import instruments as known
 from gateway.telemetry.instruments import Instrument, Kind, Reading, by_instrument
+from gateway.telemetry.methods import OTHER, known_method
 
 Reader = Callable[[], Iterable[Reading]]
 """Reads numbers that are kept elsewhere."""
@@ -31,15 +32,7 @@ Reader = Callable[[], Iterable[Reading]]
 MAX_SERIES: Final = 2000
 """Most combinations of method and tool that are told apart; live reloads may bring new tools for ever."""
 
-_METHODS: Final = frozenset(
-    {
-        *("initialize", "ping", "server/discover", "tools/list", "tools/call", "prompts/list", "prompts/get"),
-        *("resources/list", "resources/read", "resources/templates/list", "subscriptions/listen"),
-        *("notifications/initialized", "notifications/cancelled", "logging/setLevel", "completion/complete"),
-    }
-)
 _HTTP_METHODS: Final = frozenset({"GET", "POST", "DELETE", "OPTIONS", "HEAD", "PUT", "PATCH"})
-_OTHER: Final = "_OTHER"
 _LIMITS: Final = ("client", "address", "tool", "concurrency")
 _FINE: Final = frozenset({"ok"})
 _GATEWAYS_OWN: Final = frozenset(
@@ -84,19 +77,18 @@ class Meters:
             outcome: "ok", a tool error's code, a JSON-RPC code, or a reason; what follows a colon is left out.
             seconds: how long it took.
         """
-        if method and method not in _METHODS:
-            method = _OTHER
+        method = known_method(method)
         outcome = outcome.partition(":")[0]
         key = (method, tool)
         durations = self._durations.get(key)
         if durations is None:
             if len(self._durations) >= MAX_SERIES:
-                key = (method, _OTHER)
+                key = (method, OTHER)
             durations = self._durations.setdefault(key, Histogram())
         durations.add(seconds)
         self._outcomes[(*key, outcome, fault(outcome, status))] += 1
         if http_method not in _HTTP_METHODS:
-            http_method = _OTHER
+            http_method = OTHER
         http = self._http.get((http_method, status))
         if http is None:
             http = self._http[http_method, status] = Histogram()
@@ -107,7 +99,7 @@ class Meters:
         durations = self._statements.get((system, source, tool))
         if durations is None:
             if len(self._statements) >= MAX_SERIES:
-                tool = _OTHER
+                tool = OTHER
             durations = self._statements.setdefault((system, source, tool), Histogram())
         durations.add(seconds)
         if code:
@@ -152,8 +144,6 @@ class Metrics:
     def __init__(self) -> None:
         self.meters = Meters()
         self._readers: list[Reader] = [self.meters.read]
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
 
     def add(self, reader: Reader) -> None:
         """Read these, too."""
@@ -163,15 +153,24 @@ class Metrics:
         """Every number now, by instrument."""
         return by_instrument(reading for reader in self._readers for reading in reader())
 
+
+class _Page:
+    """Readings as prometheus-client asks for them."""
+
+    def __init__(self, readings: Mapping[Instrument, Sequence[Reading]]) -> None:
+        self._readings = readings
+
     def collect(self) -> Iterator[Metric]:
-        """The numbers as prometheus-client has them; it asks for this."""
-        for instrument, readings in self.read().items():
+        for instrument, readings in self._readings.items():
             yield _family(instrument, readings)
 
-    def exposition(self, accept: str) -> tuple[bytes, str]:
-        """The page for Prometheus, in the format that it accepts, and its media type."""
-        encode, media_type = choose_encoder(accept)
-        return encode(self._registry), media_type
+
+def exposition(readings: Mapping[Instrument, Sequence[Reading]], accept: str) -> tuple[bytes, str]:
+    """The page for Prometheus, in the format that it accepts, and its media type; for any thread."""
+    encode, media_type = choose_encoder(accept)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Page(readings))
+    return encode(registry), media_type
 
 
 def _family(instrument: Instrument, readings: Iterable[Reading]) -> Metric:

@@ -11,7 +11,6 @@ from gateway.context import Call
 from gateway.database.sources import Source
 from gateway.errors import ToolError
 from gateway.resilience.retry import Patience
-from gateway.telemetry.tracing import database_span, mark_failed
 from gateway.tools.attempts import persistently
 from gateway.tools.catalog import Catalog, Tool
 from gateway.tools.results import ToolResult, failure, present
@@ -40,16 +39,14 @@ async def _run(call: Call, tool: Tool, source: Source, arguments: Mapping[str, A
     if refused := source.broken.get(tool.name):
         return failure(refused, call)
     async with source.lease(call, patience) as session:
-        with database_span(call, tool.source, source.engine.dialect, tool.name, tool.statement.text) as span:
-            started, told = time.perf_counter(), (tool.source, source.engine.dialect, tool.statement)
-            try:
-                table = await session.run(tool.statement, values, tool.max_rows, call)
-            except ToolError as error:
-                call.mark("statement", started, error.code, told)
-                mark_failed(span, error.code)
-                raise
-            except asyncio.CancelledError:
-                call.mark("statement", started, "cancelled", told)
-                raise
-            call.mark("statement", started, "", told)
+        started, told = time.perf_counter(), (tool.source, source.engine.dialect, tool.statement)
+        try:
+            table = await session.run(tool.statement, values, tool.max_rows, call)
+        except ToolError as error:
+            call.mark("statement", started, error.code, told)
+            raise
+        except asyncio.CancelledError:
+            call.mark("statement", started, "cancelled", told)
+            raise
+        call.mark("statement", started, "", told)
     return present(table, tool)
