@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 
 from aiohttp import web
 
 from gateway.auth.base import Verifier
 from gateway.database.sources import Source
 from gateway.resilience.breaker import State
-from gateway.server.certificates import Certificates
+from gateway.server.expiry import Certificates
+from gateway.server.routes import Handler
 from gateway.server.snapshot import Snapshot
 from gateway.telemetry import instruments as known
 from gateway.telemetry.instruments import Reading
@@ -72,10 +73,10 @@ def _source(source: Source) -> Iterator[Reading]:
     yield Reading(known.POOL_USE, (name,), times.use)
 
 
-def metrics_page(metrics: Metrics) -> Callable[[web.Request], Awaitable[web.Response]]:
+def metrics_page(metrics: Metrics) -> Handler:
     """What answers `GET /metrics`."""
 
-    async def answer(request: web.Request) -> web.Response:
+    async def answer(request: web.BaseRequest) -> web.Response:
         readings = metrics.read()  # here, where they change; writing many down takes milliseconds
         body, media_type = await asyncio.to_thread(exposition, readings, request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": media_type, "Cache-Control": "no-store"})

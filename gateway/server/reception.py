@@ -12,6 +12,8 @@ from gateway.context import Principal
 from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Unauthenticated
 from gateway.server import door
 from gateway.server.admission import Admission
+from gateway.server.connection import client_certificate
+from gateway.server.cors import Cors
 from gateway.server.endpoint import Endpoint
 from gateway.server.record import Record
 from gateway.server.refusals import Refusals
@@ -33,21 +35,22 @@ class Desk:
 class Reception:
     """Receives every request of the agents' listener and sees it through, from door to log line."""
 
-    def __init__(self, snapshot: Snapshot, admission: Admission, watch: Watch) -> None:
+    def __init__(self, snapshot: Snapshot, admission: Admission, cors: Cors, watch: Watch) -> None:
         settings = snapshot.settings
         self.snapshot = snapshot
+        self.cors = cors
         self._watch = watch
         self._origins = door.Origins(settings.server)
         self._proxies = door.Proxies(settings.server.trusted_proxies)
         self._admission = admission
 
-    async def receive(self, desk: Desk, request: web.Request) -> web.StreamResponse:
+    async def receive(self, desk: Desk, request: web.BaseRequest) -> web.StreamResponse:
         """One POST of an endpoint: admitted, served, answered, logged."""
         correlation_id = door.correlation_id(request)
         logs.correlation_id.set(correlation_id)
         address = self._proxies.client_address(request.remote or "", request.headers.getall("X-Forwarded-For", []))
+        record = Record(request.method, address, certificate=client_certificate(request))
         trace = self._watch.begin(request.headers)
-        record = Record(request.method, address)
         try:
             response = await self._answer(desk, request, correlation_id, record)
             record.status = response.status
@@ -62,7 +65,7 @@ class Reception:
             self._watch.end(record, trace, correlation_id, desk.endpoint.path)
 
     async def _answer(
-        self, desk: Desk, request: web.Request, correlation_id: str, record: Record
+        self, desk: Desk, request: web.BaseRequest, correlation_id: str, record: Record
     ) -> web.StreamResponse:
         try:
             return await self._serve(desk, request, correlation_id, record)
@@ -71,8 +74,12 @@ class Reception:
             record.limit = error.limit if isinstance(error, RateLimited) else ""
             return desk.refusals.respond(error, correlation_id, _early_status(error))
 
-    async def _serve(self, desk: Desk, request: web.Request, correlation_id: str, record: Record) -> web.StreamResponse:
+    async def _serve(
+        self, desk: Desk, request: web.BaseRequest, correlation_id: str, record: Record
+    ) -> web.StreamResponse:
         self._origins.check(request.headers.getall("Host", []), request.headers.get("Origin"))
+        if (answer := self.cors.preflight(request, "POST")) is not None:
+            return answer
         if request.method != "POST":
             raise Refused(405, "Send JSON-RPC messages by POST; there is no stream to GET and no session to DELETE.")
         principal = await self._authenticate(desk, request, record)
@@ -80,7 +87,7 @@ class Reception:
         await self._admission.admit(principal)
         return await desk.transport.serve(request, self.snapshot, principal, correlation_id, record)
 
-    async def _authenticate(self, desk: Desk, request: web.Request, record: Record) -> Principal:
+    async def _authenticate(self, desk: Desk, request: web.BaseRequest, record: Record) -> Principal:
         """The caller; a verdict that was not remembered is a stage of its own."""
         counters, started = self.snapshot.verifier.counters, time.perf_counter()
         misses, reason, failures = counters.misses, "", self._admission.failed_logins

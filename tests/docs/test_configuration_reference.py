@@ -22,6 +22,7 @@ from gateway.config import (
     rules,
     server,
     sources,
+    telemetry,
     tools,
     toolsets,
 )
@@ -35,6 +36,7 @@ PAGE: Final = ROOT / "docs/reference/configuration.md"
 SECTIONS: Final[Mapping[str, type[Settings]]] = {
     "Sections": models.GatewaySettings,
     "`server`": server.ServerSettings,
+    "`server.tls`": server.ListenerTlsSettings,
     "`admin`": server.AdminSettings,
     "`auth`": auth.AuthSettings,
     "`auth.issuers`, each": auth.IssuerSettings,
@@ -45,6 +47,10 @@ SECTIONS: Final[Mapping[str, type[Settings]]] = {
     "`limits.scopes`, each": limits.ScopeLimitSettings,
     "`limits.tools.NAME`": limits.ToolLimitSettings,
     "`redis`": redis.RedisSettings,
+    "`telemetry`": telemetry.TelemetrySettings,
+    "`telemetry.traces`": telemetry.TraceSettings,
+    "`telemetry.logs`": telemetry.LogSettings,
+    "`telemetry.metrics`": telemetry.MetricSettings,
     "`deployment`": models.DeploymentSettings,
     "`sources.NAME`": sources.SourceSettings,
     "`sources.NAME` with `engine: postgresql`": sources.PostgresqlSettings,

@@ -48,6 +48,10 @@ class Certificates:
 
 
 def _files(settings: GatewaySettings) -> Iterator[tuple[str, str, Path]]:
+    if (listener := settings.server.tls) is not None:
+        yield "listener", "server", listener.certificate
+        if listener.client_ca is not None:
+            yield "ca", "server", listener.client_ca
     for name, source in settings.sources.items():
         block = getattr(source, "tls", None)
         if block is not None:
