@@ -18,6 +18,7 @@ from gateway.config.loader import Configuration
 from gateway.config.server import ServerSettings
 from gateway.server.admission import Admission
 from gateway.server.audiences import PATH
+from gateway.server.auditing import note_start
 from gateway.server.cors import Cors
 from gateway.server.crowd import Crowd, connections_that_fit
 from gateway.server.endpoint import endpoints
@@ -29,10 +30,12 @@ from gateway.server.metering import metrics_page
 from gateway.server.reception import Desk, Reception
 from gateway.server.refusals import Refusals
 from gateway.server.routes import READ, Handler, Routes
+from gateway.server.sinks import open_audit
 from gateway.server.snapshot import Snapshot, open_snapshot
 from gateway.server.tls import CertificateError, Certificates
 from gateway.server.transport import Transport
 from gateway.server.watch import open_watch
+from gateway.telemetry.audit import events
 from gateway.telemetry.metrics import Metrics
 
 _log: Final = logging.getLogger("gateway.server")
@@ -88,7 +91,8 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     """
     settings = configuration.settings.server
     async with AsyncExitStack() as stack:
-        snapshot = await stack.enter_async_context(open_snapshot(configuration))
+        audit = await stack.enter_async_context(open_audit(configuration))
+        snapshot = await stack.enter_async_context(open_snapshot(configuration, audit))
         watch = await stack.enter_async_context(open_watch(configuration.settings.telemetry, lambda: snapshot))
         background = Background()
         stack.push_async_callback(background.drain)
@@ -115,8 +119,10 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         routes = _routes(reception, health, background, admission, base_url)
         await stack.enter_async_context(_listening(routes.serve, main_socket, settings))
         stack.callback(_begin_to_stop, health, background, settings.shutdown_grace)
+        stack.callback(audit.note, events.GATEWAY_STOP, {"url": local_url + PATH})
         gateway = Gateway(local_url + PATH, _url(admin.host, admin_socket), snapshot, admission)
         _log.info("serving", extra={"url": gateway.url, "admin_url": gateway.admin_url, "tools": len(snapshot.catalog)})
+        note_start(audit, configuration, gateway.url)
         yield gateway
 
 

@@ -112,8 +112,9 @@ class Proxies:
 
 async def authenticate(
     request: web.BaseRequest, snapshot: Snapshot, endpoint: Endpoint, failures: FailedLogins, address: str
-) -> Principal:
-    """The principal behind the request's bearer token, with everything that its scopes imply.
+) -> tuple[Principal, bool]:
+    """The principal behind the request's bearer token, with everything that its scopes imply,
+    and whether the verdict is new.
 
     An address that failed too often gets no token looked at, except one that is known to be good.
 
@@ -123,27 +124,29 @@ async def authenticate(
         IdentityProviderUnavailable: nothing to verify it with yet.
     """
     try:
-        principal = await _verified(request, snapshot, failures, address)
+        principal, is_new = await _verified(request, snapshot, failures, address)
         endpoint.check(principal)
     except Unauthenticated as error:
         failures.check(address)
         failures.count(address, error)
         raise
-    return snapshot.scopes.enlarge(principal)
+    return snapshot.scopes.enlarge(principal), is_new
 
 
-async def _verified(request: web.BaseRequest, snapshot: Snapshot, failures: FailedLogins, address: str) -> Principal:
+async def _verified(
+    request: web.BaseRequest, snapshot: Snapshot, failures: FailedLogins, address: str
+) -> tuple[Principal, bool]:
     verifier = snapshot.verifier
     if snapshot.settings.auth.mode == "none":
-        return await verifier.verify("")
+        return await verifier.verify(""), False
     values = request.headers.getall("Authorization", [])
     has_query = bool(request.rel_url.raw_query_string)
     # What was verified before need not be judged by its form again.
     is_usual = len(values) == 1 and not has_query and values[0].startswith(_BEARER)
     if is_usual and (principal := verifier.known(values[0][len(_BEARER) :])):
-        return principal
+        return principal, False
     token = bearer_token(values, request.query.keys() if has_query else ())
     if principal := verifier.known(token):
-        return principal
+        return principal, False
     failures.check(address)
-    return await verifier.verify(token)
+    return await verifier.verify(token), True

@@ -55,6 +55,8 @@ class Health:
                 for name, source in snapshot.sources.items()
             },
         }
+        if snapshot.audit.is_on:
+            body["audit"] = words("; ".join(f"{sink}: {text}" for sink, text in snapshot.audit.troubles.items()))
         if snapshot.redis is not None:
             told = snapshot.redis.status()
             body["redis"] = words("" if told == "ready" else told)

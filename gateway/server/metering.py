@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from aiohttp import web
 
 from gateway.auth.base import Verifier
+from gateway.config.models import GatewaySettings
 from gateway.database.sources import Source
 from gateway.resilience.breaker import State
 from gateway.server.expiry import Certificates
 from gateway.server.routes import Handler
 from gateway.server.snapshot import Snapshot
 from gateway.telemetry import instruments as known
+from gateway.telemetry.audit.configuration import settings_hash
 from gateway.telemetry.instruments import Reading
 from gateway.telemetry.metrics import Metrics, exposition
+
+_HASH: Final = 16
 
 
 class House:
@@ -24,17 +30,32 @@ class House:
 
     Args:
         current: gives the snapshot in force.
+
+    Attributes:
+        reloads: configurations loaded after the first: "ok", "failed"; whoever reloads counts here.
     """
 
     def __init__(self, current: Callable[[], Snapshot]) -> None:
         self._current = current
         self._certificates = Certificates()
+        self._hashed: tuple[GatewaySettings | None, str] = (None, "")
+        self.reloads: Counter[str] = Counter({"ok": 0, "failed": 0})
+
+    def _hash(self, snapshot: Snapshot) -> str:
+        if self._hashed[0] is not snapshot.settings:
+            self._hashed = (snapshot.settings, settings_hash(snapshot.settings)[:_HASH])
+        return self._hashed[1]
 
     def read(self) -> Iterator[Reading]:
         """The numbers now."""
         snapshot = self._current()
         yield Reading(known.READY, (), float(snapshot.is_ready))
         yield Reading(known.TOOLS, (), len(snapshot.catalog))
+        yield Reading(known.CONFIGURATION, (self._hash(snapshot),), 1)
+        for result, number in self.reloads.items():
+            yield Reading(known.RELOADS, (result,), number)
+        for result, number in snapshot.audit.counts.items():
+            yield Reading(known.AUDIT, ("written" if result == "records" else result,), number)
         for source in snapshot.sources.values():
             yield from _source(source)
         yield from _verifier(snapshot.verifier)

@@ -12,6 +12,7 @@ from gateway.context import Principal
 from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Unauthenticated
 from gateway.server import door
 from gateway.server.admission import Admission
+from gateway.server.auditing import note_success
 from gateway.server.connection import client_certificate
 from gateway.server.cors import Cors
 from gateway.server.endpoint import Endpoint
@@ -82,24 +83,27 @@ class Reception:
             return answer
         if request.method != "POST":
             raise Refused(405, "Send JSON-RPC messages by POST; there is no stream to GET and no session to DELETE.")
-        principal = await self._authenticate(desk, request, record)
+        principal = await self._authenticate(desk, request, correlation_id, record)
         record.client = principal.client_id or principal.subject
         await self._admission.admit(principal)
         return await desk.transport.serve(request, self.snapshot, principal, correlation_id, record)
 
-    async def _authenticate(self, desk: Desk, request: web.BaseRequest, record: Record) -> Principal:
-        """The caller; a verdict that was not remembered is a stage of its own."""
-        counters, started = self.snapshot.verifier.counters, time.perf_counter()
-        misses, reason, failures = counters.misses, "", self._admission.failed_logins
+    async def _authenticate(
+        self, desk: Desk, request: web.BaseRequest, correlation_id: str, record: Record
+    ) -> Principal:
+        """The caller; a new verdict and a refusal leave their trace in the audit, and are a stage of their own."""
+        audit, failures, started = self.snapshot.audit, self._admission.failed_logins, time.perf_counter()
         try:
-            return await door.authenticate(request, self.snapshot, desk.endpoint, failures, record.address)
-        except GatewayError as error:
-            reason = error.reason if isinstance(error, Unauthenticated) else "unavailable"
+            principal, is_new = await door.authenticate(request, self.snapshot, desk.endpoint, failures, record.address)
+        except Unauthenticated as error:
+            audit.failures.count(record.address, error.reason or "no_token")
+            if error.reason:
+                record.marks.append(("verify", started, time.perf_counter(), error.reason, None))
             raise
-        finally:
-            # A remembered verdict is had without awaiting, so that nobody else's miss shows here.
-            if counters.misses != misses:
-                record.marks.append(("verify", started, time.perf_counter(), reason, None))
+        if is_new:
+            record.marks.append(("verify", started, time.perf_counter(), "", None))
+            note_success(audit, principal, correlation_id, record.address)
+        return principal
 
 
 def _outcome(error: GatewayError) -> str:

@@ -33,6 +33,7 @@ from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Wi
 from gateway.server import mcp
 from gateway.server.admission import Admission
 from gateway.server.answer import Answer
+from gateway.server.auditing import note_denial
 from gateway.server.endpoint import Endpoint
 from gateway.server.headers import Headers
 from gateway.server.jsonrpc import Message, error_bytes, notification_bytes, parse, result_bytes, wire_int
@@ -149,6 +150,7 @@ class Transport:
             call = Call(correlation_id, principal, deadline, _reporter(answer, message), record.marks)
             catalog = self._endpoint.catalog(snapshot)
             exchange = mcp.Exchange(call, snapshot, catalog, answer, self._background, self._admission, is_modern)
+            exchange.address = record.address
             return await self._answer(request, exchange, message, record)
         except BaseException:
             await answer.abandon()
@@ -165,6 +167,7 @@ class Transport:
         except Exception as error:  # noqa: BLE001 - whatever failed, the client gets an answer that says nothing of it
             if not isinstance(error, GatewayError):
                 _log.exception("request failed inside the gateway")
+            note_denial(error, exchange, message)
             wire = to_wire(error)
             record.outcome, record.detail = str(wire.code), getattr(error, "detail", "")
             record.limit = error.limit if isinstance(error, RateLimited) else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -26,13 +27,15 @@ class Watch:
         settings: what is sampled.
         metrics: where they are counted.
         tracer: decides which are traced.
+        reloads: where reloads of the configuration are counted: "ok", "failed".
     """
 
-    def __init__(self, settings: TelemetrySettings, metrics: Metrics, tracer: Tracer) -> None:
+    def __init__(self, settings: TelemetrySettings, metrics: Metrics, tracer: Tracer, reloads: Counter[str]) -> None:
         self._slow = settings.traces.slow
         self._log_share = settings.logs.sample
         self._tracer = tracer
         self.metrics = metrics
+        self.reloads = reloads
 
     def begin(self, headers: Mapping[str, str]) -> Trace:
         """The trace of a request that has just come."""
@@ -92,7 +95,8 @@ async def open_watch(settings: TelemetrySettings, current: Callable[[], Snapshot
         current: gives the snapshot in force.
     """
     metrics, lag = Metrics(), LoopLag()
-    for reader in (House(current).read, lag.read, read_process):
+    house = House(current)
+    for reader in (house.read, lag.read, read_process):
         metrics.add(reader)
     async with AsyncExitStack() as stack:
         stack.enter_context(lag.measured())
@@ -100,4 +104,4 @@ async def open_watch(settings: TelemetrySettings, current: Callable[[], Snapshot
         if outlet is not None:
             metrics.add(outlet.read)
         await stack.enter_async_context(open_push(metrics, settings.metrics.export_interval))
-        yield Watch(settings, metrics, Tracer(settings.traces, outlet))
+        yield Watch(settings, metrics, Tracer(settings.traces, outlet), house.reloads)

@@ -15,9 +15,11 @@ from gateway.config.problems import ConfigError, Problem
 from gateway.config.tools import ToolSettings
 from gateway.context import Principal
 from gateway.database.engine import Column, Engine, Statement
-from gateway.errors import InsufficientScope, ProtocolError
+from gateway.errors import DeniedByRule, InsufficientScope, ProtocolError
+from gateway.telemetry.audit.redaction import Plan, plan
 from gateway.tools.authorization import Access
 from gateway.tools.classify import changes
+from gateway.tools.comments import Comment, commented
 from gateway.tools.parameters import Parameters, compile_parameters
 from gateway.tools.results import Numbers, duplicate_columns, output_schema
 from gateway.tools.rules import compile_rules
@@ -44,6 +46,8 @@ class Tool:
         numbers: how large integers and decimals go out.
         parameters: what it takes.
         is_idempotent: whether running it twice is the same as running it once.
+        audit: how its calls are recorded.
+        comment: what its statement tells the database of each call.
     """
 
     name: str
@@ -57,6 +61,8 @@ class Tool:
     numbers: Numbers
     parameters: Parameters
     is_idempotent: bool
+    audit: Plan
+    comment: Comment = "off"
 
     @property
     def input_schema(self) -> dict[str, Any]:
@@ -153,7 +159,8 @@ class Catalog:
         others = [tool.name for tool in self.visible(principal) if tool.name != name]
         close = difflib.get_close_matches(name[:128], others, 1)
         hint = f'did you mean "{close[0]}"?' if close else "tools/list names those you may call."
-        return ProtocolError(INVALID_PARAMS, f'There is no tool "{name[:128]}" for this call; {hint}', detail=detail)
+        kind = DeniedByRule if detail else ProtocolError
+        return kind(INVALID_PARAMS, f'There is no tool "{name[:128]}" for this call; {hint}', detail=detail)
 
 
 def toolsets(catalog: Catalog, settings: GatewaySettings) -> dict[str, Catalog]:
@@ -202,18 +209,21 @@ def _make(
         return None, mistakes
     whole = configuration.settings
     default_scopes = () if settings.any_scopes else whole.auth.default_scopes
+    statement = render(name, scanned, engine, parameters.types, writes=settings.writes)
     tool = Tool(
         name=name,
         title=settings.title,
         description=settings.description,
         source=settings.source,
         access=Access(frozenset(settings.scopes or default_scopes), settings.any_scopes or (), rules),
-        statement=render(name, scanned, engine, parameters.types, writes=settings.writes),
+        statement=commented(statement, whole.telemetry.traces.sql_comment),
         max_rows=settings.max_rows,
         max_result_bytes=settings.max_result_bytes or whole.server.max_result_bytes,
         numbers=settings.numbers or whole.server.numbers,
         parameters=parameters,
         is_idempotent=settings.idempotent or not settings.writes,
+        audit=plan(statement.text, parameters.schema.get("properties", {}), parameters.sensitive, parameters.clear),
+        comment=whole.telemetry.traces.sql_comment,
     )
     return tool, []
 

@@ -13,6 +13,7 @@ from gateway.errors import ToolError
 from gateway.resilience.retry import Patience
 from gateway.tools.attempts import persistently
 from gateway.tools.catalog import Catalog, Tool
+from gateway.tools.comments import told
 from gateway.tools.results import ToolResult, failure, present
 
 
@@ -39,14 +40,15 @@ async def _run(call: Call, tool: Tool, source: Source, arguments: Mapping[str, A
     if refused := source.broken.get(tool.name):
         return failure(refused, call)
     async with source.lease(call, patience) as session:
-        started, told = time.perf_counter(), (tool.source, source.engine.dialect, tool.statement)
+        statement = told(tool.statement, tool.comment, call)
+        started, facts = time.perf_counter(), (tool.source, source.engine.dialect, tool.statement)
         try:
-            table = await session.run(tool.statement, values, tool.max_rows, call)
+            table = await session.run(statement, values, tool.max_rows, call)
         except ToolError as error:
-            call.mark("statement", started, error.code, told)
+            call.mark("statement", started, error.code, facts)
             raise
         except asyncio.CancelledError:
-            call.mark("statement", started, "cancelled", told)
+            call.mark("statement", started, "cancelled", facts)
             raise
-        call.mark("statement", started, "", told)
+        call.mark("statement", started, "", facts)
     return present(table, tool)
