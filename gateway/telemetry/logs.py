@@ -7,6 +7,7 @@ line or forge a field; long values are cut.
 from __future__ import annotations
 
 import contextvars
+import json
 import logging
 import sys
 import time
@@ -58,7 +59,10 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _line(fields: Mapping[str, Any]) -> str:
-    return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # large integers and lone surrogates; a caller must not be able to keep a line from being written
+        return json.dumps(fields, default=str, separators=(",", ":"))
 
 
 def event(logger: logging.Logger, name: str, fields: dict[str, Any]) -> None:
