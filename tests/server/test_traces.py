@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -185,3 +186,47 @@ async def test_a_dead_collector_costs_requests_nothing(
     complaints = [record for record in caplog.records if "the collector does not take spans" in record.message]
     assert len(complaints) == 1
     assert not [record for record in caplog.records if record.name.startswith("opentelemetry")]
+
+
+async def test_each_attempt_of_a_retry_is_a_span(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "gateway.tools")
+    renaming = """
+  rename:
+    description: Renames a customer.
+    source: shop_rw
+    scopes: ["orders:write"]
+    writes: true
+    idempotent: true
+    parameters: {id: {type: integer}, name: {type: string}}
+    statement: update customers set name = :name where id = :id
+"""
+    settings = "telemetry: {traces: {sample: 1.0, sql_comment: always}}\n"
+    hasty = CONFIGURATION.replace("access: read-write,", "access: read-write, connect_timeout: 300ms,")
+    async with traced(monkeypatch, tmp_path, hasty + renaming + settings) as (world, collector):
+        locking = sqlite3.connect(world.database, isolation_level=None)
+        locking.execute("begin exclusive")
+        calling = asyncio.create_task(call(world, "rename", {"id": 1, "name": "Ada"}, "twice", client="clerk"))
+        async with asyncio.timeout(20):
+            while not any("trying again" in each.getMessage() for each in caplog.records):  # noqa: ASYNC110 - a log
+                await asyncio.sleep(0.02)
+        locking.execute("rollback")
+        locking.close()
+        reply = await calling
+        assert reply.result["isError"] is False
+        await collector.trace_with("twice", ["POST /mcp"])
+        spans = [each for each in collector.spans if each.attributes["correlation.id"] == "twice"]
+        attempts = sorted((s for s in spans if s.name == "attempt"), key=lambda s: s.attributes["gateway.attempt"])
+        assert len(attempts) >= 2
+        assert attempts[0].attributes["error.type"] == "conflict"
+        assert not attempts[-1].is_error
+        statements = [s for s in spans if s.name == "rename"]
+        assert {s.parent_id for s in statements} == {s.span_id for s in attempts}
+        assert await _metric(world, 'gateway_retried_calls_total{outcome="recovered"}') == 1
+
+
+async def _metric(world: World, series: str) -> float:
+    async with world.http.get(f"{world.gateway.admin_url}/metrics") as response:
+        lines = (await response.text()).splitlines()
+    return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(series)), 0.0)
