@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import io
 import json
 import logging
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.server.record import Record
-from gateway.telemetry import logs
+from gateway.telemetry import logs, tracing
 
 PAGE: Final = (Path(__file__).parents[2] / "docs/reference/logs.md").read_text()
 NASTY: Final = st.text(max_size=60) | st.sampled_from(
@@ -57,8 +58,9 @@ def test_no_value_begins_a_line_or_forges_a_field(
     assert (second["level"], second["logger"]) == ("warning", "gateway.test")
 
 
-def test_the_page_names_every_field(log: io.StringIO) -> None:
+def _write_every_field() -> None:
     logs.correlation_id.set("an-id")
+    tracing._current.set(tracing.Trace(1, 2, None, is_sampled=True))
     record = Record(
         "POST", "192.0.2.1", method="tools/call", tool="t", client="c", detail="d", rows=1, certificate="CN=c"
     )
@@ -67,9 +69,13 @@ def test_the_page_names_every_field(log: io.StringIO) -> None:
         raise ValueError("broken")
     except ValueError:
         logging.getLogger("gateway.test").exception("it broke")
+
+
+def test_the_page_names_every_field(log: io.StringIO) -> None:
+    context = contextvars.copy_context()
+    context.run(_write_every_field)
     written = {key for line in lines(log) for key in line}
     documented = {
         name for row in re.findall(r"^\| (`.*?`) \|", PAGE, flags=re.MULTILINE) for name in re.findall("`(.*?)`", row)
     }
-    assert written <= documented
-    assert documented - written == {"trace_id", "span_id"}
+    assert written == documented
