@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
+
+Mark = tuple[str, float, float, str, Any]
+"""What a stage leaves for metrics and spans: its name, when it began and ended, a code ("" if it went well), more.
+
+Times are `time.perf_counter()`'s, in seconds. The stages and what more they tell are in `Call.mark`.
+"""
 
 Report = Callable[[str], None]
 """Takes one line of progress for the caller; never blocks, drops when the reader is slow."""
@@ -61,12 +68,26 @@ class Call:
         principal: the verified caller.
         deadline: the event loop's time, in seconds, at which the call must have ended.
         report: takes a line of progress for the caller.
+        marks: when stages of the call began and ended; timestamps only, what is made of them is decided afterwards.
     """
 
     correlation_id: str
     principal: Principal
     deadline: float
     report: Report = ignore
+    marks: list[Mark] = field(default_factory=list, compare=False, repr=False)
+
+    def mark(self, stage: str, started: float, code: str = "", more: Any = None) -> None:
+        """Note that a stage has just ended.
+
+        Args:
+            stage: "tool" (more: the protocol's revision), "attempt" (more: its number), "wait" (more: when the
+                opening of its connection began and ended, if that was waited for), "statement" (more: its `Facts`).
+            started: `time.perf_counter()` at its beginning.
+            code: how it failed, or "".
+            more: see stage.
+        """
+        self.marks.append((stage, started, time.perf_counter(), code, more))
 
     def remaining(self) -> float:
         """Seconds until the deadline; never negative."""

@@ -34,6 +34,8 @@ ENGINES = {
     "redis": "redis",
     "own_redis": "redis",
     "tls_redis": "redis",
+    "promtool": "prometheus",
+    "prometheus": "prometheus",
     "oidc": "oidc",
     "own_oidc": "oidc",
     "chromium": "chromium",

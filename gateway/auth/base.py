@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Final
 
 from gateway.auth.counters import Counters
@@ -31,6 +32,10 @@ class Verifier(ABC):
             Unauthenticated: the token is not good; `reason` says why in one stable word.
             IdentityProviderUnavailable: it may be good, but there are no keys to tell.
         """
+
+    def key_fetches(self) -> Mapping[tuple[str, str], int]:
+        """How often each issuer's keys were fetched: by issuer and result, "ok" or "failed"."""
+        return {}
 
     @property
     @abstractmethod

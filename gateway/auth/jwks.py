@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
@@ -86,6 +87,7 @@ class IssuerKeys:
         self._flight: asyncio.Task[None] | None = None
         self._next_search = float("-inf")
         self._failures = 0
+        self.fetches: Counter[str] = Counter()  # "ok", "failed"
         self._trouble = "no keys were loaded yet"
 
     @property
@@ -200,6 +202,7 @@ class IssuerKeys:
             self._adopt(keys)
 
     def _fail(self, trouble: str) -> None:
+        self.fetches["failed"] += 1
         self._failures += 1
         # The location may have moved; explicit settings stay.
         self._location = self._settings.jwks_uri
@@ -208,6 +211,7 @@ class IssuerKeys:
         self._trouble = trouble
 
     def _adopt(self, keys: _KeySet) -> None:
+        self.fetches["ok"] += 1
         before = self._set.thumbprints if self._set else frozenset()
         if keys.thumbprints != before:
             _log.info(

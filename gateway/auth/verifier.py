@@ -215,6 +215,11 @@ class TokenVerifier(Verifier):
         """For each issuer "ready", or what is wrong."""
         return {name: issuer.status() for name, issuer in self._issuers.items()}
 
+    def key_fetches(self) -> Mapping[tuple[str, str], int]:
+        """See `Verifier.key_fetches`."""
+        fetches = ((name, issuer.keys.fetches) for name, issuer in self._issuers.items())
+        return {(name, result): counts[result] for name, counts in fetches for result in ("ok", "failed")}
+
     async def aclose(self) -> None:
         """End what is in the air."""
         await self._flights.aclose()

@@ -29,22 +29,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, metavar="PATH", help="a YAML file, or a folder of them")
     parser.add_argument("--host", help="listen here instead of server.host")
     parser.add_argument("--port", type=int, help="listen here instead of server.port; 0 takes a free port")
-    parser.add_argument("--log-format", choices=("json", "console"), default="json", help="default: json")
-    parser.add_argument(
-        "--log-level", choices=("debug", "info", "warning", "error"), default="info", help="default: info"
-    )
+    parser.add_argument("--log-format", choices=("json", "console"), help="instead of telemetry.logs.format")
+    levels = ("debug", "info", "warning", "error")
+    parser.add_argument("--log-level", choices=levels, help="instead of telemetry.logs.level")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Load, serve, stop."""
-    logs.configure(style=arguments.log_format, level=arguments.log_level.upper())
+    style, level = arguments.log_format, arguments.log_level
+    logs.configure(style=style or "json", level=(level or "info").upper())
     given = {"host": arguments.host, "port": arguments.port}
     overrides = {key: value for key, value in given.items() if value is not None}
     path: Path = arguments.config
     reloader = Reloader(path, lambda followed: load_with_tools(path, server=overrides, followed=followed))
     signal.signal(signal.SIGHUP, lambda *_: reloader.ask())  # already now: its usual effect is the end
-    run_loop(serve_until_signal(reloader.read_first(), reloader))
+    configuration = reloader.read_first()
+    settings = configuration.settings.telemetry.logs
+    logs.configure(style=style or settings.format, level=(level or settings.level).upper())
+    run_loop(serve_until_signal(configuration, reloader))
     return 0
 
 

@@ -20,6 +20,7 @@ from gateway.config.models import GatewaySettings
 from gateway.config.permissions import permissions
 from gateway.config.problems import Finding, KeyPath
 from gateway.config.redis import MIN_KEY_LENGTH, RedisSettings
+from gateway.config.session import APPLICATION
 from gateway.config.sources import OracleSettings, PostgresqlSettings, SourceSettings, SqliteSettings
 from gateway.config.tools import ToolSettings
 from gateway.config.validation import suggestion
@@ -146,6 +147,8 @@ def _source(path: KeyPath, source: SourceSettings) -> Iterator[Finding]:
     if pool.max_per_client is not None and pool.max_per_client > pool.max:
         message = f"expected at most pool.max, which is {pool.max}, got {pool.max_per_client}"
         yield Finding((*path, "pool", "max_per_client"), message, ((*path, "pool", "max"),))
+    if APPLICATION in source.session and not isinstance(source, PostgresqlSettings):
+        yield Finding((*path, "session", APPLICATION), "only PostgreSQL has this setting; give a name with a dot")
     if source.session and isinstance(source, SqliteSettings):
         message = "SQLite has no session settings and no row-level security; use :parameters, or another engine"
         yield Finding((*path, "session"), message)

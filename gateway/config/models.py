@@ -19,6 +19,7 @@ from gateway.config.limits import LimitSettings
 from gateway.config.redis import RedisSettings
 from gateway.config.server import AdminSettings, ServerSettings
 from gateway.config.sources import AnySource
+from gateway.config.telemetry import TelemetrySettings
 from gateway.config.tools import ToolSettings
 from gateway.config.toolsets import ToolsetSettings
 
@@ -47,6 +48,8 @@ class GatewaySettings(Settings):
     """The audit: who did what."""
     redis: RedisSettings | None = None
     """What replicas share; each keeps its own state when absent."""
+    telemetry: TelemetrySettings = TelemetrySettings()
+    """What the gateway tells of itself: traces, logs, metrics."""
     deployment: DeploymentSettings = DeploymentSettings()
     """The replicas."""
     sources: Annotated[Mapping[Name, AnySource], AfterValidator(MappingProxyType)] = Field(

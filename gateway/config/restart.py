@@ -19,6 +19,7 @@ RESTART: Final[tuple[KeyPath, ...]] = (
     ("server", "shutdown_grace"),
     ("admin",),
     ("audit",),
+    ("telemetry",),
 )
 """Sections and keys that take effect at the next start."""
 

@@ -8,7 +8,9 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-_NAME: Final = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$"
+APPLICATION: Final = "application_name"
+"""The one name without a dot: what PostgreSQL shows operators beside each session."""
+_NAME: Final = rf"^({APPLICATION}|[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+)$"
 _PATH: Final = r"[^\s.]+(\.[^\s.]+)*"
 _ORIGIN: Final = rf"^(subject|issuer|client_id|correlation_id|claim:{_PATH})$"
 _LONGEST: Final = 63

@@ -12,6 +12,7 @@ from typing import Any, Final
 from gateway.database.engine import Connection, Engine
 from gateway.database.failures import failure
 from gateway.errors import Code
+from gateway.resilience.histogram import Histogram
 
 log = logging.getLogger("gateway.database")
 
@@ -42,11 +43,38 @@ class PoolStats:
         )
 
 
+class PoolTimes:
+    """What a pool's callers waited for, in seconds.
+
+    Attributes:
+        create: to open a connection, login included.
+        wait: to obtain one; those at hand count as 0.
+        use: from lending one to its return.
+        timeouts: callers who waited in vain.
+    """
+
+    __slots__ = ("create", "timeouts", "use", "wait")
+
+    def __init__(self) -> None:
+        self.create = Histogram()
+        self.wait = Histogram()
+        self.use = Histogram()
+        self.timeouts = 0
+
+    def __add__(self, other: PoolTimes) -> PoolTimes:
+        """The times of two pools as those of one."""
+        both = PoolTimes()
+        both.create, both.wait, both.use = self.create + other.create, self.wait + other.wait, self.use + other.use
+        both.timeouts = self.timeouts + other.timeouts
+        return both
+
+
 class Member:
     """One open connection of a pool.
 
     Attributes:
         connection: the engine's connection.
+        opened: when its opening began and ended, by `time.perf_counter()`.
         expires_at: loop time at which it is replaced.
         idle_since: loop time of its last return.
         is_dirty: whether its last use failed or was cancelled.
@@ -54,10 +82,13 @@ class Member:
         is_leaving: whether it is being closed for good.
     """
 
-    __slots__ = ("connection", "expires_at", "idle_since", "is_dirty", "is_leaving", "is_lost")
+    __slots__ = ("connection", "expires_at", "idle_since", "is_dirty", "is_leaving", "is_lost", "opened")
 
-    def __init__(self, connection: Connection, now: float, lifetime: float) -> None:
+    def __init__(
+        self, connection: Connection, now: float, lifetime: float, opened: tuple[float, float] = (0.0, 0.0)
+    ) -> None:
         self.connection = connection
+        self.opened = opened
         self.expires_at = now + lifetime * random.uniform(0.9, 1.1)  # noqa: S311 - jitter, no secret
         self.idle_since = now
         self.is_dirty = False

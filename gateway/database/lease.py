@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from gateway.context import Call
-from gateway.database.care import Member
+from gateway.database.care import Member, PoolTimes
+from gateway.errors import Code, ToolError
 from gateway.resilience.retry import Patience
 
 T = TypeVar("T")
 
+_IN_VAIN: Final = frozenset({Code.POOL_TIMEOUT, Code.POOL_EXHAUSTED, Code.CONNECT_TIMEOUT})
+
 
 class Lender(Protocol):
     """What a lease needs of a pool."""
+
+    times: PoolTimes
+    """Where the lease notes how long its caller waited and kept the connection."""
 
     def take(self, call: Call) -> Member | None:
         """An idle connection, if one may be lent without waiting."""
@@ -37,7 +45,7 @@ class Lease(Generic[T]):
         give: what the block gets to see of the connection.
     """
 
-    __slots__ = ("_call", "_give", "_member", "_patience", "_pool")
+    __slots__ = ("_call", "_give", "_lent", "_member", "_patience", "_pool")
 
     def __init__(self, pool: Lender, call: Call, patience: Patience | None, give: Callable[[Member], T]) -> None:
         self._pool = pool
@@ -46,8 +54,32 @@ class Lease(Generic[T]):
         self._give = give
 
     async def __aenter__(self) -> T:
-        self._member = self._pool.take(self._call) or await self._pool.wait(self._call, self._patience)
-        return self._give(self._member)
+        pool = self._pool
+        member = pool.take(self._call)
+        if member is None:
+            member = await self._wait()
+        else:
+            pool.times.wait.counts[0] += 1
+        self._member = member
+        self._lent = time.perf_counter()
+        return self._give(member)
+
+    async def _wait(self) -> Member:
+        """Wait for a connection, and leave word of how long it took."""
+        call, times, started = self._call, self._pool.times, time.perf_counter()
+        try:
+            member = await self._pool.wait(call, self._patience)
+        except ToolError as error:
+            times.timeouts += error.code in _IN_VAIN
+            call.mark("wait", started, error.code)
+            raise
+        except asyncio.CancelledError:
+            call.mark("wait", started, "cancelled")
+            raise
+        times.wait.add(time.perf_counter() - started)
+        call.mark("wait", started, more=member.opened if member.opened[1] >= started else None)
+        return member
 
     async def __aexit__(self, *_: object) -> None:
+        self._pool.times.use.add(time.perf_counter() - self._lent)
         self._pool.release(self._member)

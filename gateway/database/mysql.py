@@ -47,6 +47,7 @@ class MysqlEngine:
     def __init__(self, settings: MysqlSettings, name: str = "") -> None:
         self._settings = settings
         self._name = name
+        self.sighting = tls.Sighting()
         self._context: ssl.SSLContext | None = None
         self._is_context_made = False
 
@@ -72,7 +73,7 @@ class MysqlEngine:
     def _link(self) -> Link:
         settings = self._settings
         if not self._is_context_made:
-            self._context = tls.context_of(settings.tls, settings.host)
+            self._context = tls.context_of(settings.tls, settings.host, self.sighting)
             self._is_context_made = True
         password = settings.password.get_secret_value() if settings.password else ""
         is_socket = settings.host.startswith("/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -19,7 +20,7 @@ class Opener:
         engine: how to open them.
         limit: seconds that opening one may take.
         spawn: runs an attempt in the background.
-        on_open: given each new connection.
+        on_open: given each new connection, and when its opening began and ended by `time.perf_counter()`.
         on_fail: told why there is none.
         again: told that a refused attempt may be asked for again.
         on_breaker: told each new state of the breaker.
@@ -30,7 +31,7 @@ class Opener:
         engine: Engine,
         limit: float,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
-        on_open: Callable[[Connection], None],
+        on_open: Callable[[Connection, tuple[float, float]], None],
         on_fail: Callable[[ToolError], None],
         again: Callable[[], None],
         on_breaker: Callable[[State], None],
@@ -66,6 +67,7 @@ class Opener:
         self._again()
 
     async def _open(self) -> None:
+        started = time.perf_counter()
         try:
             connection = await care.open_connection(self._engine, self._limit)
         except ToolError as trouble:
@@ -79,4 +81,4 @@ class Opener:
         else:
             self.opening -= 1
             self.breaker.succeeded()
-            self._on_open(connection)
+            self._on_open(connection, (started, time.perf_counter()))

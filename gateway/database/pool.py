@@ -16,7 +16,7 @@ from gateway.config.sources import PoolSettings
 from gateway.context import Call
 from gateway.database import care
 from gateway.database.budget import Budget
-from gateway.database.care import Member, PoolStats
+from gateway.database.care import Member, PoolStats, PoolTimes
 from gateway.database.engine import Connection, Engine
 from gateway.database.failures import failure
 from gateway.database.lease import Lease
@@ -65,6 +65,7 @@ class Pool:
             engine, connect_timeout, self._upkeep.spawn, self._opened, self._failed, self.balance, on_breaker
         )
         self.breaker = self._opener.breaker
+        self.times = PoolTimes()
         self._lost_at = float("-inf")
         self._keeper: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
@@ -258,8 +259,9 @@ class Pool:
                 return
             missing -= 1
 
-    def _opened(self, connection: Connection) -> None:
-        member = Member(connection, asyncio.get_running_loop().time(), self._settings.max_lifetime)
+    def _opened(self, connection: Connection, opened: tuple[float, float]) -> None:
+        self.times.create.add(opened[1] - opened[0])
+        member = Member(connection, asyncio.get_running_loop().time(), self._settings.max_lifetime, opened)
         self._members.add(member)
         if self._is_closed:
             self._retire(member)

@@ -14,7 +14,7 @@ from gateway.config.sources import AnySource
 from gateway.context import Call
 from gateway.database.accounts import Accounts
 from gateway.database.budget import Budget
-from gateway.database.care import PoolStats
+from gateway.database.care import PoolStats, PoolTimes
 from gateway.database.engine import Engine
 from gateway.database.pool import Pool
 from gateway.database.session import Session
@@ -83,6 +83,12 @@ class Pools:
         own, others = self._own.stats, [pool.stats for pool in self._accounts.pools] if self._accounts else []
         total = reduce(PoolStats.__add__, others, own)
         return replace(total, waiting=total.waiting + self._shares.waiting)
+
+    @property
+    def times(self) -> PoolTimes:
+        """What callers waited for since the start, over all accounts."""
+        others = [pool.times for pool in self._accounts.pools] if self._accounts else []
+        return reduce(PoolTimes.__add__, others, self._own.times)
 
     def choose(self, call: Call) -> tuple[Pool, Engine]:
         """The pool whose account is the caller's, and its engine.

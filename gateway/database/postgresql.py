@@ -34,6 +34,7 @@ class PostgresqlEngine:
 
     def __init__(self, settings: PostgresqlSettings, name: str = "") -> None:
         self._settings = settings
+        self.sighting = tls.Sighting()
         self._tokens = Tokens(settings.token) if settings.token else None
         limit = settings.statement_timeout + _FENCE
         local = {
@@ -82,7 +83,7 @@ class PostgresqlEngine:
             user=settings.user,
             password=password,
             database=settings.database,
-            ssl=tls.context_of(settings.tls, host) or False,
+            ssl=tls.context_of(settings.tls, host, self.sighting) or False,
             timeout=limit,
             command_timeout=settings.statement_timeout + 2 * _FENCE,
             server_settings=self._startup,

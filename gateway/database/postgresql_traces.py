@@ -17,6 +17,8 @@ import asyncpg
 BELIEVED: Final = 300.0
 """Seconds for which an answer is believed; somebody may replace a table by a view."""
 
+_MOST: Final = 1024
+
 _HEAD: Final = re.compile(r"[\s(]*(select|with|values|table)\b", re.IGNORECASE)
 _WORD: Final = re.compile(r"[A-Za-z0-9_$\u0080-\U0010ffff]+")
 _FOLDED: Final = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
@@ -63,6 +65,8 @@ class Traces:
                 is_traceless = bool(await raw.fetchval(_QUESTION, _names(text), text))
             except asyncpg.PostgresError:
                 is_traceless = False
+        if len(self._known) >= _MOST:  # texts differ with each call where a comment tells the trace
+            self._known.clear()
         self._known[text] = (is_traceless, time.monotonic() + BELIEVED)
 
     def forget(self) -> None:

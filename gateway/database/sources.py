@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gateway.config.sources import AnySource
 from gateway.context import Call, Principal
-from gateway.database.care import PoolStats
+from gateway.database.care import PoolStats, PoolTimes
 from gateway.database.engine import Column, Engine, Statement
 from gateway.database.failures import failure
 from gateway.database.identity import identity_of
@@ -20,6 +20,7 @@ from gateway.database.lease import Lease
 from gateway.database.pool import Pool
 from gateway.database.pools import Pools
 from gateway.database.session import Session
+from gateway.database.tls import Sighting
 from gateway.errors import Code, GatewayError, ToolError
 from gateway.resilience.retry import Patience
 
@@ -137,6 +138,17 @@ class Source:
     def stats(self) -> PoolStats:
         """The numbers now, of all accounts together."""
         return self.pools.stats
+
+    @property
+    def certificate_expires_at(self) -> float | None:
+        """When the certificate expires that the server showed last, in Unix time; None where none was seen."""
+        sighting = getattr(self.engine, "sighting", None)
+        return sighting.expires_at if isinstance(sighting, Sighting) else None
+
+    @property
+    def times(self) -> PoolTimes:
+        """What callers waited for since the start, over all accounts."""
+        return self.pools.times
 
     @property
     def shapes(self) -> Mapping[str, tuple[Column, ...]]:

@@ -21,12 +21,14 @@ from gateway.server.headers import Headers
 from gateway.server.health import Health
 from gateway.server.listener import StartError, bind, listen, running
 from gateway.server.live import Live
+from gateway.server.metering import metrics_page
 from gateway.server.routes import READ, Handler, Routes
 from gateway.server.sinks import open_audit
 from gateway.server.snapshot import Snapshot, open_snapshot
 from gateway.server.tls import CertificateError, Certificates
-from gateway.telemetry import tracing
+from gateway.server.watch import open_watch
 from gateway.telemetry.audit import events
+from gateway.telemetry.metrics import Metrics
 
 _log: Final = logging.getLogger("gateway.server")
 _POLL: Final = 0.01
@@ -97,16 +99,18 @@ async def open_gateway(
     """
     settings = configuration.settings.server
     async with AsyncExitStack() as stack:
-        stack.enter_context(tracing.open_tracing())
         audit = await stack.enter_async_context(open_audit(configuration))
         main_socket = stack.enter_context(bind(settings.host, settings.port, "server", is_shared=settings.reuse_port))
         local_url = _url(settings.host, main_socket, is_secure=settings.tls is not None)
-        live = Live(await open_snapshot(configuration, audit), local_url, tools_changed)
+        snapshot = await open_snapshot(configuration, audit)
+        watching = open_watch(configuration.settings.telemetry, lambda: live.current.snapshot)
+        watch = await stack.enter_async_context(watching)
+        live = Live(snapshot, local_url, tools_changed, watch)
         stack.push_async_callback(live.close)
         admin = configuration.settings.admin
         admin_socket = stack.enter_context(bind(admin.host, admin.port, "admin"))
         crowd = Crowd(_ADMIN_CONNECTIONS, settings.header_timeout)
-        serve = _admin_routes(live.health).serve
+        serve = _admin_routes(live.health, watch.metrics).serve
         await stack.enter_async_context(
             listen(serve, admin_socket, crowd, handshake_timeout=settings.header_timeout, grace=1.0)
         )
@@ -125,10 +129,11 @@ def _begin_to_stop(live: Live, grace: float) -> None:
     _log.info("stopping", extra={"grace_s": grace})
 
 
-def _admin_routes(health: Health) -> Routes:
+def _admin_routes(health: Health, metrics: Metrics) -> Routes:
     routes = Routes(Headers(Cors(()), is_secure=False))
     routes.add("/healthz/live", health.live, READ)
     routes.add("/healthz/ready", health.ready_in_detail, READ)
+    routes.add("/metrics", metrics_page(metrics), READ)
     return routes
 
 

@@ -20,6 +20,7 @@ from gateway.server.refusals import Refusals
 from gateway.server.routes import READ, Handler, Routes
 from gateway.server.snapshot import Snapshot
 from gateway.server.transport import Transport
+from gateway.server.watch import Watch
 
 METADATA: Final = "/.well-known/oauth-protected-resource"
 
@@ -31,18 +32,20 @@ class Front:
         snapshot: what is served.
         local_url: how the listener is reached from this machine, without a path.
         health: answers the probes, whatever the snapshot.
+        watch: is told of every request.
 
     Attributes:
         background: where writes are seen through whose client has left.
     """
 
-    def __init__(self, snapshot: Snapshot, local_url: str, health: Health) -> None:
+    def __init__(self, snapshot: Snapshot, local_url: str, health: Health, watch: Watch) -> None:
         self.snapshot = snapshot
         self.background = Background()
         self._users = 0
         self._emptied: asyncio.Event | None = None
         base_url = (snapshot.settings.server.public_url or local_url).rstrip("/")
-        self._routes = _routes(snapshot, health, self.background, base_url)
+        cors = Cors(snapshot.settings.server.allowed_origins)
+        self._routes = _routes(Reception(snapshot, cors, watch), health, self.background, base_url)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Whatever is asked; counted, so that nothing is closed under a call."""
@@ -79,11 +82,10 @@ class Front:
             await self.snapshot.close()
 
 
-def _routes(snapshot: Snapshot, health: Health, background: Background, base_url: str) -> Routes:
+def _routes(reception: Reception, health: Health, background: Background, base_url: str) -> Routes:
     """The endpoints, their OAuth metadata, and health."""
-    cors = Cors(snapshot.settings.server.allowed_origins)
+    snapshot, cors = reception.snapshot, reception.cors
     headers = Headers(cors, is_secure=base_url.startswith("https:"))
-    reception = Reception(snapshot, cors)
     routes = Routes(headers)
     for endpoint in endpoints(snapshot.settings, base_url):
         scopes = endpoint.catalog(snapshot).entry_scopes

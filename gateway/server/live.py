@@ -18,6 +18,7 @@ from gateway.errors import GatewayError
 from gateway.server.front import Front
 from gateway.server.health import Health
 from gateway.server.snapshot import Snapshot, open_snapshot
+from gateway.server.watch import Watch
 
 _log: Final = logging.getLogger("gateway.server")
 SETTLING: Final = 10.0
@@ -62,15 +63,17 @@ class Live:
         snapshot: the first one.
         local_url: how the listener is reached from this machine, without a path.
         tools_changed: told when callers may see other tools than before.
+        watch: is told of every request.
 
     Attributes:
         current: answers all requests from now on; the one thing that a reload swaps.
         health: of whatever is in force.
     """
 
-    def __init__(self, snapshot: Snapshot, local_url: str, tools_changed: Callable[[], None]) -> None:
+    def __init__(self, snapshot: Snapshot, local_url: str, tools_changed: Callable[[], None], watch: Watch) -> None:
+        self.watch = watch
         self.health = Health(lambda: self.current.snapshot)
-        self.current = Front(snapshot, local_url, self.health)
+        self.current = Front(snapshot, local_url, self.health, watch)
         self._local_url = local_url
         self._tools_changed = tools_changed
         self._retiring: dict[asyncio.Task[None], Front] = {}
@@ -110,7 +113,7 @@ class Live:
                 await _settle(snapshot, before, limit)
                 if before.is_ready and not snapshot.is_ready:
                     raise NotReady(limit, snapshot.troubles)
-                front = Front(snapshot, self._local_url, self.health)
+                front = Front(snapshot, self._local_url, self.health, self.watch)
             except BaseException:
                 await snapshot.close()
                 raise

@@ -9,6 +9,7 @@ cost as much as the rest of the call.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -163,13 +164,16 @@ async def _call_tool(exchange: Exchange, params: Mapping[str, Any], version: str
     call, catalog, arguments = exchange.call, exchange.catalog, params.get("arguments") or {}
     tool = catalog.require(params["name"], call.principal, arguments)
     exchange.tool = tool.name
-    with tracing.tool_span(call, tool.name, version, params.get("_meta") or {}) as span:
-        work = _run(exchange, tool, arguments)
-        must_finish = tool.statement.writes and not exchange.is_modern
+    tracing.current().enter(params.get("_meta"))
+    started = time.perf_counter()
+    work = _run(exchange, tool, arguments)
+    must_finish = tool.statement.writes and not exchange.is_modern
+    try:
         result = await (exchange.background.see_through(work) if must_finish else work)
-        if result.is_error:
-            span.set_attribute("gateway.error.code", result.code)
-            tracing.mark_failed(span, "tool_error")
+    except asyncio.CancelledError:
+        call.mark("tool", started, "cancelled", version)
+        raise
+    call.mark("tool", started, result.code, version)
     exchange.result = result
     return _envelope(result, version)
 

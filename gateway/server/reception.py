@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -18,7 +19,8 @@ from gateway.server.record import Record
 from gateway.server.refusals import Refusals
 from gateway.server.snapshot import Snapshot
 from gateway.server.transport import Transport
-from gateway.telemetry import logs, tracing
+from gateway.server.watch import Watch
+from gateway.telemetry import logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,11 @@ class Desk:
 class Reception:
     """Receives every request of the agents' listener and sees it through, from door to log line."""
 
-    def __init__(self, snapshot: Snapshot, cors: Cors) -> None:
+    def __init__(self, snapshot: Snapshot, cors: Cors, watch: Watch) -> None:
         settings = snapshot.settings
-        self._snapshot = snapshot
-        self._cors = cors
+        self.snapshot = snapshot
+        self.cors = cors
+        self._watch = watch
         self._origins = door.Origins(settings.server)
         self._proxies = door.Proxies(settings.server.trusted_proxies)
         self._admission = snapshot.admission
@@ -47,17 +50,19 @@ class Reception:
         logs.correlation_id.set(correlation_id)
         address = self._proxies.client_address(request.remote or "", request.headers.getall("X-Forwarded-For", []))
         record = Record(request.method, address, certificate=client_certificate(request))
-        with tracing.request_span(request.method, request.path, correlation_id, request.headers) as span:
-            try:
-                response = await self._answer(desk, request, correlation_id, record)
-                record.status = response.status
-                return response
-            except (asyncio.CancelledError, ConnectionError):
-                record.outcome = "disconnected"
-                raise
-            finally:
-                span.set_attribute("http.response.status_code", record.status)
-                record.write()
+        trace = self._watch.begin(request.headers)
+        try:
+            response = await self._answer(desk, request, correlation_id, record)
+            record.status = response.status
+            return response
+        except (asyncio.CancelledError, ConnectionError):
+            record.outcome = "disconnected"
+            raise
+        except Exception:
+            record.outcome = "internal"
+            raise
+        finally:
+            self._watch.end(record, trace, correlation_id, desk.endpoint.path)
 
     async def _answer(
         self, desk: Desk, request: web.BaseRequest, correlation_id: str, record: Record
@@ -66,31 +71,37 @@ class Reception:
             return await self._serve(desk, request, correlation_id, record)
         except GatewayError as error:
             record.outcome, record.detail = _outcome(error), error.detail
+            record.limit = error.limit if isinstance(error, RateLimited) else ""
             return desk.refusals.respond(error, correlation_id, _early_status(error))
 
     async def _serve(
         self, desk: Desk, request: web.BaseRequest, correlation_id: str, record: Record
     ) -> web.StreamResponse:
         self._origins.check(request.headers.getall("Host", []), request.headers.get("Origin"))
-        if (answer := self._cors.preflight(request, "POST")) is not None:
+        if (answer := self.cors.preflight(request, "POST")) is not None:
             return answer
         if request.method != "POST":
             raise Refused(405, "Send JSON-RPC messages by POST; there is no stream to GET and no session to DELETE.")
-        principal = await self._authenticate(desk, request, correlation_id, record.address)
+        principal = await self._authenticate(desk, request, correlation_id, record)
         record.client = principal.client_id or principal.subject
         await self._admission.admit(principal)
-        return await desk.transport.serve(request, self._snapshot, principal, correlation_id, record)
+        return await desk.transport.serve(request, self.snapshot, principal, correlation_id, record)
 
-    async def _authenticate(self, desk: Desk, request: web.BaseRequest, correlation_id: str, address: str) -> Principal:
-        """The caller; a new verdict and a refusal leave their trace in the audit."""
-        audit, failures = self._snapshot.audit, self._admission.failed_logins
+    async def _authenticate(
+        self, desk: Desk, request: web.BaseRequest, correlation_id: str, record: Record
+    ) -> Principal:
+        """The caller; a new verdict and a refusal leave their trace in the audit, and are a stage of their own."""
+        audit, failures, started = self.snapshot.audit, self._admission.failed_logins, time.perf_counter()
         try:
-            principal, is_new = await door.authenticate(request, self._snapshot, desk.endpoint, failures, address)
+            principal, is_new = await door.authenticate(request, self.snapshot, desk.endpoint, failures, record.address)
         except Unauthenticated as error:
-            audit.failures.count(address, error.reason or "no_token")
+            audit.failures.count(record.address, error.reason or "no_token")
+            if error.reason:
+                record.marks.append(("verify", started, time.perf_counter(), error.reason, None))
             raise
         if is_new:
-            note_success(audit, principal, correlation_id, address)
+            record.marks.append(("verify", started, time.perf_counter(), "", None))
+            note_success(audit, principal, correlation_id, record.address)
         return principal
 
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.context import Mark
 from gateway.telemetry import logs
 
 _log: Final = logging.getLogger("gateway.request")
@@ -27,6 +28,9 @@ class Record:
         rows: rows in the result.
         status: the HTTP status; 0 when the client left before there was one.
         detail: the operators' words on a failure.
+        limit: which rate or concurrency limit refused it.
+        marks: the stages of the call, see `gateway.context.Mark`.
+        started: `time.perf_counter()` when the request came.
     """
 
     http_method: str
@@ -39,7 +43,9 @@ class Record:
     rows: int | None = None
     status: int = 0
     detail: str = ""
-    _started: float = field(default_factory=time.perf_counter)
+    limit: str = ""
+    marks: list[Mark] = field(default_factory=list)
+    started: float = field(default_factory=time.perf_counter)
 
     def write(self) -> None:
         """Write the line; fields that are not known are left out."""
@@ -48,7 +54,7 @@ class Record:
             "address": self.address,
             "status": self.status,
             "outcome": self.outcome,
-            "duration_ms": round((time.perf_counter() - self._started) * 1000, 3),
+            "duration_ms": round((time.perf_counter() - self.started) * 1000, 3),
         }
         if self.certificate:
             fields["client_certificate"] = logs.bounded(self.certificate)

@@ -162,6 +162,7 @@ class Reloader:
         self, live: Live, reason: str, why: str, problems: Sequence[str] = (), *, is_fault: bool = False
     ) -> None:
         self.reloads.failed += 1
+        live.watch.reloads["failed"] += 1
         text = "the configuration stays as it was, the new one is refused: %s"
         _log.error(text, why, extra={"trigger": reason, "hash": self.reloads.hash}, exc_info=is_fault)
         snapshot = live.current.snapshot
@@ -170,6 +171,7 @@ class Reloader:
     def _succeeded(self, live: Live, reason: str, replaced: Replaced) -> None:
         before, self.reloads.hash = self.reloads.hash, settings_hash(replaced.after)
         self.reloads.succeeded += 1
+        live.watch.reloads["ok"] += 1
         self.reloads.at = time.time()
         told = {"trigger": reason, "hash": self.reloads.hash, "hash_before": before, "changes": list(replaced.changes)}
         _log.info("configuration reloaded" if replaced.changes else "configuration read again: no change", extra=told)

@@ -29,7 +29,7 @@ from mcp_types import HEADER_MISMATCH
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from gateway.context import Call, Principal, Report, ignore
-from gateway.errors import GatewayError, ProtocolError, Refused, Wire, to_wire
+from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Wire, to_wire
 from gateway.server import mcp
 from gateway.server.admission import Admission
 from gateway.server.answer import Answer
@@ -147,7 +147,7 @@ class Transport:
             raise Refused(406, "Accept must include application/json, and text/event-stream for streams.")
         answer = Answer(request, {"X-Request-ID": correlation_id}, self._headers, may_stream=takes_stream)
         try:
-            call = Call(correlation_id, principal, deadline, _reporter(answer, message))
+            call = Call(correlation_id, principal, deadline, _reporter(answer, message), record.marks)
             catalog = self._endpoint.catalog(snapshot)
             exchange = mcp.Exchange(call, snapshot, catalog, answer, self._background, self._admission, is_modern)
             exchange.address = record.address
@@ -170,12 +170,14 @@ class Transport:
             note_denial(error, exchange, message)
             wire = to_wire(error)
             record.outcome, record.detail = str(wire.code), getattr(error, "detail", "")
+            record.limit = error.limit if isinstance(error, RateLimited) else ""
             body, status = error_bytes(message.id, wire.code, wire.message, wire.data), _status(error, wire, exchange)
             headers = self._refusals.headers(error)
+        finally:
+            record.tool = exchange.tool  # also of a call whose client has left
         if exchange.result is not None:
             record.outcome, record.rows = exchange.result.code or "ok", exchange.result.row_count
             record.detail = record.detail or exchange.result.detail
-        record.tool = exchange.tool
         return await exchange.answer.finish(body, status, headers)
 
 

@@ -7,6 +7,7 @@ line or forge a field; long values are cut.
 from __future__ import annotations
 
 import contextvars
+import json
 import logging
 import sys
 import time
@@ -16,7 +17,8 @@ from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
 import orjson
-from opentelemetry import trace
+
+from gateway.telemetry import tracing
 
 correlation_id: contextvars.ContextVar[str] = contextvars.ContextVar("correlation_id", default="")
 """The id of the request being served; for log records only, never for decisions."""
@@ -42,10 +44,10 @@ def _head(moment: float, level: str, logger: str, event: str) -> dict[str, Any]:
     }
     if current := correlation_id.get():
         fields["correlation_id"] = current
-    span = trace.get_current_span().get_span_context()
-    if span.is_valid:
-        fields["trace_id"] = f"{span.trace_id:032x}"
-        fields["span_id"] = f"{span.span_id:016x}"
+    trace_id, span_id = tracing.current().innermost
+    if trace_id:
+        fields["trace_id"] = f"{trace_id:032x}"
+        fields["span_id"] = f"{span_id:016x}"
     return fields
 
 
@@ -57,7 +59,10 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _line(fields: Mapping[str, Any]) -> str:
-    return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # large integers and lone surrogates; a caller must not be able to keep a line from being written
+        return json.dumps(fields, default=str, separators=(",", ":"))
 
 
 def event(logger: logging.Logger, name: str, fields: dict[str, Any]) -> None:

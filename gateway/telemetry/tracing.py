@@ -1,144 +1,189 @@
-"""OpenTelemetry traces: the request, the tool call and the SQL, tied by one correlation id.
+"""Traces: one from the agent's request to the SQL, tied to everything else by the correlation id.
 
-Spans go out by OTLP when the standard variables name a collector
-(`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_EXPORTER_OTLP_PROTOCOL`, `OTEL_TRACES_SAMPLER`, ...);
-without one, nothing is recorded and a span costs next to nothing.
+A request takes timestamps only (`gateway.context.Mark`). When it has ended, it
+is decided whether it is told of: because its caller's trace or the dice said
+so, or because it proved slow or failed. Only then are spans made of it, by the
+exporter's thread (`gateway.telemetry.export`, `gateway.telemetry.spans`).
 """
 
 from __future__ import annotations
 
+import contextvars
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Final
+import random
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
-from opentelemetry import trace
-from opentelemetry.context import Context
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
-from opentelemetry.trace import Span, SpanKind, StatusCode
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from gateway.config.telemetry import TraceSettings
+from gateway.context import Mark
 
-from gateway import __version__
-from gateway.context import Call
-
-_tracer: Final = trace.get_tracer("gateway", __version__)
-_propagator: Final = TraceContextTextMapPropagator()
-_FLUSH_MS: Final = 5000
-_recording: Final[list[TracerProvider]] = []
-"""Who records spans; while nobody does, none is made but to carry a caller's trace into the log."""
-_SILENCE: Final = nullcontext(trace.INVALID_SPAN)
-
-# OpenTelemetry's names for the engines (semantic conventions for databases, `db.system.name`).
-_SYSTEMS: Final = {"postgres": "postgresql", "mysql": "mysql", "oracle": "oracle.db", "sqlite": "sqlite"}
+# W3C Trace Context, section 3.2; later versions may append fields.
+_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?", re.ASCII)
+_MAX_TRACEPARENT: Final = 128
+_SAMPLED: Final = 1
+_LOW_64_BITS: Final = (1 << 64) - 1
 
 
-def _exporter() -> SpanExporter:
-    # Imported here, because the gRPC stack is heavy and most processes need only one of the two.
-    protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
-    if protocol == "http/protobuf":
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A caller's span."""
 
-        return HttpExporter()
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
-
-    return GrpcExporter()
+    trace_id: int
+    span_id: int
+    is_sampled: bool
 
 
-def record_with(provider: TracerProvider) -> None:
-    """Record every span from now on; OpenTelemetry takes one provider for each process."""
-    trace.set_tracer_provider(provider)
-    _recording.append(provider)
-
-
-@contextmanager
-def open_tracing(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
-    """Export spans while the block runs, if the environment names a collector; flush at its end."""
-    named = environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") or environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    if not named or environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        yield
-        return
-    resource = Resource.create({"service.name": "mcp-database-gateway", "service.version": __version__})
-    provider = TracerProvider(resource=resource)
-    provider.add_span_processor(BatchSpanProcessor(_exporter()))
-    record_with(provider)
-    try:
-        yield
-    finally:
-        _recording.remove(provider)
-        provider.force_flush(_FLUSH_MS)
-        provider.shutdown()
-
-
-def remote_parent(carrier: Mapping[str, Any]) -> Context | None:
-    """The caller's trace context from `traceparent`/`tracestate` in headers or `params._meta`."""
-    if not isinstance(carrier.get("traceparent"), str):
+def parent_of(carrier: Mapping[str, Any]) -> Parent | None:
+    """The caller's span from `traceparent` in headers or in `params._meta`; None without one that is well-formed."""
+    text = carrier.get("traceparent")
+    if not isinstance(text, str) or len(text) > _MAX_TRACEPARENT or not (found := _TRACEPARENT.fullmatch(text)):
         return None
-    known = {key: value for key, value in carrier.items() if isinstance(value, str)}
-    return _propagator.extract(known)
+    trace_id, span_id, flags = (int(part, 16) for part in found.groups())
+    return Parent(trace_id, span_id, bool(flags & _SAMPLED)) if trace_id and span_id else None
 
 
-def request_span(
-    method: str, path: str, correlation_id: str, headers: Mapping[str, str]
-) -> AbstractContextManager[Span]:
-    """The HTTP server span; its parent is the caller's `traceparent` header."""
-    if not _recording and "traceparent" not in headers:
-        return _SILENCE
-    attributes = {"http.request.method": method, "url.path": path, "correlation.id": correlation_id}
-    parent = remote_parent({key: headers[key] for key in ("traceparent", "tracestate") if key in headers})
-    return _tracer.start_as_current_span(
-        f"{method} {path}", parent, SpanKind.SERVER, attributes, record_exception=False, set_status_on_exception=False
-    )
+class Trace:
+    """The ids of one request, and whether it is sampled.
+
+    Attributes:
+        trace_id: of the HTTP span; 0 where there is no trace.
+        span_id: of the HTTP span.
+        parent: the caller's span, from the HTTP header.
+        tool_parent: the caller's span, from `params._meta`: the tool's span belongs to that trace then.
+        tool_span_id: of the span of the MCP method.
+        is_sampled: whether it is told of in any case.
+        wall: Unix time in nanoseconds when `time.perf_counter()` was `started`.
+    """
+
+    __slots__ = ("is_sampled", "parent", "span_id", "started", "tool_parent", "tool_span_id", "trace_id", "wall")
+
+    def __init__(self, trace_id: int, span_id: int, parent: Parent | None, *, is_sampled: bool) -> None:
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.parent = parent
+        self.tool_parent: Parent | None = None
+        self.tool_span_id = 0
+        self.is_sampled = is_sampled
+        self.wall = time.time_ns()
+        self.started = time.perf_counter()
+
+    @property
+    def innermost(self) -> tuple[int, int]:
+        """Trace and span that work belongs to now: the tool's once that has begun."""
+        trace_id = self.tool_parent.trace_id if self.tool_parent else self.trace_id
+        return trace_id, self.tool_span_id or self.span_id
+
+    def enter(self, meta: Mapping[str, Any] | None) -> None:
+        """Begin the span of the MCP method; its parent is `params._meta.traceparent`, else the HTTP span."""
+        if self.trace_id:
+            self.tool_span_id = random.getrandbits(64) or 1
+        if meta and "traceparent" in meta and (parent := parent_of(meta)):
+            self.tool_parent = parent
+            self.tool_span_id = self.tool_span_id or parent.span_id
+            self.is_sampled = self.is_sampled or parent.is_sampled
 
 
-def tool_span(call: Call, tool: str, protocol_version: str, meta: Mapping[str, Any]) -> AbstractContextManager[Span]:
-    """The span `tools/call {tool}`: parent from `_meta.traceparent`, linked to the HTTP span then."""
-    if not _recording and "traceparent" not in meta:
-        return _SILENCE
-    parent = remote_parent(meta)
-    links = [trace.Link(trace.get_current_span().get_span_context())] if parent is not None else None
-    attributes = {
-        "mcp.method.name": "tools/call",
-        "mcp.protocol.version": protocol_version,
-        "gen_ai.operation.name": "execute_tool",
-        "gen_ai.tool.name": tool,
-        "correlation.id": call.correlation_id,
-    }
-    return _tracer.start_as_current_span(
-        f"tools/call {tool}",
-        parent,
-        SpanKind.SERVER,
-        attributes,
-        links,
-        record_exception=False,
-        set_status_on_exception=False,
-    )
+_NOTHING: Final = Trace(0, 0, None, is_sampled=False)
+_current: contextvars.ContextVar[Trace] = contextvars.ContextVar("trace", default=_NOTHING)
 
 
-def database_span(call: Call, source: str, dialect: str, tool: str, text: str) -> AbstractContextManager[Span]:
-    """The client span around one statement; the text is the author's, with placeholders and no values."""
-    if not _recording:
-        return _SILENCE
-    attributes = {
-        "db.system.name": _SYSTEMS.get(dialect, "other_sql"),
-        "db.namespace": source,
-        "db.query.summary": tool,
-        "db.query.text": text,
-        "correlation.id": call.correlation_id,
-    }
-    return _tracer.start_as_current_span(
-        tool, None, SpanKind.CLIENT, attributes, record_exception=False, set_status_on_exception=False
-    )
+def current() -> Trace:
+    """The trace of the request being served; one without ids where there is none."""
+    return _current.get()
 
 
 def trace_id() -> str:
     """The current trace's id; "" where there is none."""
-    context = trace.get_current_span().get_span_context()
-    return f"{context.trace_id:032x}" if context.is_valid else ""
+    found, _ = _current.get().innermost
+    return f"{found:032x}" if found else ""
 
 
-def mark_failed(span: Span, error_type: str) -> None:
-    """Set the span's status; the error's text stays out, because it may quote the caller."""
-    span.set_attribute("error.type", error_type)
-    span.set_status(StatusCode.ERROR)
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A request that has ended, ready to be told of.
+
+    Attributes:
+        trace: its ids.
+        correlation_id: of the request.
+        http_method: of the request.
+        path: one of ours.
+        status: the HTTP status; 0 when the client left before there was one.
+        method: the JSON-RPC method, "" when nothing was understood.
+        tool: a tool that exists, or "".
+        outcome: as in the log line.
+        marks: its stages.
+        ended: `time.perf_counter()` at its end.
+    """
+
+    trace: Trace
+    correlation_id: str
+    http_method: str
+    path: str
+    status: int
+    method: str
+    tool: str
+    outcome: str
+    marks: Sequence[Mark]
+    ended: float
+
+
+class Outlet(Protocol):
+    """Takes what is to be told; never blocks."""
+
+    def offer(self, served: Served) -> None:
+        """Take one request, or drop it when there is no room."""
+
+
+class Tracer:
+    """Decides which requests are told of.
+
+    Args:
+        settings: the shares.
+        outlet: where they go; None while no collector is named.
+        environment: `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG` go before the settings.
+    """
+
+    def __init__(
+        self, settings: TraceSettings, outlet: Outlet | None, environment: Mapping[str, str] = os.environ
+    ) -> None:
+        self._outlet = outlet
+        self._slow = settings.slow
+        ratio = _ratio(environment, settings.sample)
+        self._bound = round(ratio * (_LOW_64_BITS + 1))
+
+    def begin(self, headers: Mapping[str, str]) -> Trace:
+        """The trace of a request that has just come; it is the current one from now on."""
+        parent = parent_of(headers) if "traceparent" in headers else None
+        if self._outlet is None and parent is None:
+            trace = Trace(0, 0, None, is_sampled=False)
+        else:
+            bits = random.getrandbits(192)
+            trace_id = parent.trace_id if parent else (bits >> 64) or 1
+            # As OpenTelemetry's ratio sampler has it: every service that sees this trace decides the same.
+            is_sampled = parent.is_sampled if parent else trace_id & _LOW_64_BITS < self._bound
+            trace = Trace(trace_id, bits & _LOW_64_BITS or 1, parent, is_sampled=is_sampled)
+        _current.set(trace)
+        return trace
+
+    def wants(self, trace: Trace, seconds: float, *, is_failed: bool) -> bool:
+        """Whether a request that has ended is told of."""
+        return self._outlet is not None and (trace.is_sampled or is_failed or seconds > self._slow)
+
+    def tell(self, served: Served) -> None:
+        """Hand a request over to the exporter."""
+        if self._outlet is not None:
+            self._outlet.offer(served)
+
+
+def _ratio(environment: Mapping[str, str], configured: float) -> float:
+    """The share of traces that begin here (OpenTelemetry, environment variables, general SDK configuration)."""
+    sampler = environment.get("OTEL_TRACES_SAMPLER", "").removeprefix("parentbased_")
+    if sampler == "traceidratio":
+        try:
+            return min(1.0, max(0.0, float(environment.get("OTEL_TRACES_SAMPLER_ARG", "1"))))
+        except ValueError:
+            return configured
+    return {"always_on": 1.0, "always_off": 0.0}.get(sampler, configured)

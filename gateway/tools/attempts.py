@@ -8,6 +8,7 @@ the database at most once.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -45,6 +46,12 @@ async def persistently(call: Call, tool: Tool, patience: Patience, attempt: Call
         ToolError: the last failure; but OUTCOME_UNKNOWN once any attempt ended so.
     """
     unknown: list[ToolError] = []
+    number, began = 0, 0.0
+
+    def timed() -> Awaitable[T]:
+        nonlocal number, began
+        number, began = number + 1, time.perf_counter()
+        return attempt()
 
     def earliest(error: Exception) -> float | None:
         if not isinstance(error, ToolError):
@@ -55,6 +62,7 @@ async def persistently(call: Call, tool: Tool, patience: Patience, attempt: Call
 
     def announce(number: int, error: Exception, pause: float) -> None:
         code = error.code.value if isinstance(error, ToolError) else ""
+        call.mark("attempt", began, code, number)
         patience.spend(pause)
         call.report(f"trying again after {pause * 1000:.0f} ms: {code}")
         log.info(
@@ -65,8 +73,13 @@ async def persistently(call: Call, tool: Tool, patience: Patience, attempt: Call
         )
 
     try:
-        return await RETRY.run(attempt, earliest, lambda: min(call.remaining(), patience.left), announce)
+        result = await RETRY.run(timed, earliest, lambda: min(call.remaining(), patience.left), announce)
     except ToolError as error:
+        if number > 1:
+            call.mark("attempt", began, error.code, number)
         if unknown and error is not unknown[-1]:
             raise unknown[-1] from error
         raise
+    if number > 1:
+        call.mark("attempt", began, "", number)
+    return result

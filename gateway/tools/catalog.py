@@ -20,6 +20,7 @@ from gateway.telemetry.audit.redaction import Plan, plan
 from gateway.tools import procedures
 from gateway.tools.authorization import Access
 from gateway.tools.classify import changes
+from gateway.tools.comments import Comment, commented
 from gateway.tools.parameters import Parameters, compile_parameters
 from gateway.tools.results import Numbers, duplicate_columns, output_schema
 from gateway.tools.rules import compile_rules
@@ -47,6 +48,7 @@ class Tool:
         parameters: what it takes.
         is_idempotent: whether running it twice is the same as running it once.
         audit: how its calls are recorded.
+        comment: what its statement tells the database of each call.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Tool:
     parameters: Parameters
     is_idempotent: bool
     audit: Plan
+    comment: Comment = "off"
 
     @property
     def input_schema(self) -> dict[str, Any]:
@@ -218,13 +221,14 @@ def _make(
         description=settings.description,
         source=settings.source,
         access=Access(frozenset(settings.scopes or default_scopes), settings.any_scopes or (), rules),
-        statement=statement,
+        statement=commented(statement, whole.telemetry.traces.sql_comment),
         max_rows=settings.max_rows,
         max_result_bytes=settings.max_result_bytes or whole.server.max_result_bytes,
         numbers=settings.numbers or whole.server.numbers,
         parameters=parameters,
         is_idempotent=settings.idempotent or not settings.writes,
         audit=plan(statement.text, parameters.schema.get("properties", {}), parameters.sensitive, parameters.clear),
+        comment=whole.telemetry.traces.sql_comment,
     )
     return tool, []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,9 +11,9 @@ from gateway.context import Call
 from gateway.database.sources import Source
 from gateway.errors import ToolError
 from gateway.resilience.retry import Patience
-from gateway.telemetry.tracing import database_span, mark_failed
 from gateway.tools.attempts import persistently
 from gateway.tools.catalog import Catalog, Tool
+from gateway.tools.comments import told
 from gateway.tools.results import ToolResult, failure, present
 
 
@@ -38,10 +40,15 @@ async def _run(call: Call, tool: Tool, source: Source, arguments: Mapping[str, A
     if refused := source.broken.get(tool.name):
         return failure(refused, call)
     async with source.lease(call, patience) as session:
-        with database_span(call, tool.source, source.engine.dialect, tool.name, tool.statement.text) as span:
-            try:
-                table = await session.run(tool.statement, values, tool.max_rows, call)
-            except ToolError as error:
-                mark_failed(span, error.code)
-                raise
+        statement = told(tool.statement, tool.comment, call)
+        started, facts = time.perf_counter(), (tool.source, source.engine.dialect, tool.statement)
+        try:
+            table = await session.run(statement, values, tool.max_rows, call)
+        except ToolError as error:
+            call.mark("statement", started, error.code, facts)
+            raise
+        except asyncio.CancelledError:
+            call.mark("statement", started, "cancelled", facts)
+            raise
+        call.mark("statement", started, "", facts)
     return present(table, tool)

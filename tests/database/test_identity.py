@@ -20,7 +20,8 @@ from gateway.database.session import Session
 from gateway.database.sources import Source
 from gateway.errors import Code, ToolError
 from tests.database.conftest import Database, SettingsMaker
-from tests.database.support import ROUNDS, reached, statement, until
+from tests.database.support import ROUNDS, reached, started, statement, until
+from tests.servers.postgresql import PostgresqlServer
 from tests.tally import Tally
 
 SESSION = {"app.tenant": "claim:tenant_id", "app.user": "subject", "app.request": "correlation_id"}
@@ -235,3 +236,18 @@ async def test_cancelled_callers_leave_their_name_to_nobody(target: Target, tall
     assert finished
     assert cancelled
     tally(f"{finished} calls told who they were, {cancelled} cancelled")
+
+
+async def test_postgresql_shows_the_correlation_id_while_a_call_runs(postgresql: PostgresqlServer) -> None:
+    settings = postgresql.settings(session={"application_name": "correlation_id"})
+    async with started(settings) as source, started(postgresql.settings()) as watcher:
+        seen = "select count(*) as n from pg_stat_activity where application_name = 'request-1' and state = 'active'"
+        slow = asyncio.create_task(run(source, statement(source.engine, "select pg_sleep(20)::text as s"), caller({})))
+        async with asyncio.timeout(10):
+            while (await run(watcher, statement(watcher.engine, seen), caller({}))).rows[0][0] != 1:  # noqa: ASYNC110 - a server is asked
+                await asyncio.sleep(0.02)
+        slow.cancel()
+        await asyncio.gather(slow, return_exceptions=True)
+        async with asyncio.timeout(10):
+            while (await run(watcher, statement(watcher.engine, seen), caller({}))).rows[0][0] != 0:  # noqa: ASYNC110 - a server is asked
+                await asyncio.sleep(0.02)

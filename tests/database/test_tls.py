@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from gateway.config.sources import AnySource
 from gateway.database.sources import build_engine
+from gateway.database.tls import Sighting
 from gateway.errors import Code, ToolError
 from tests.database.support import started, statement
 from tests.servers.certificates import Authority, Pair
@@ -134,6 +136,10 @@ async def cipher(place: Place, settings: AnySource) -> str:
     )
     table = await connection.run(statement(engine, text), [], 1, lambda _: None)
     await connection.close()
+    # What the server showed is known by now, for whoever watches over certificates; it is good for a day.
+    sighting = getattr(engine, "sighting", None)
+    assert isinstance(sighting, Sighting)
+    assert sighting.expires_at == pytest.approx(time.time() + 86_400, abs=600)
     return str(table.rows[0][0])
 
 

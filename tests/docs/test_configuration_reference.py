@@ -23,6 +23,7 @@ from gateway.config import (
     rules,
     server,
     sources,
+    telemetry,
     tools,
     toolsets,
 )
@@ -52,6 +53,10 @@ SECTIONS: Final[Mapping[str, type[Settings]]] = {
     "`limits.scopes`, each": limits.ScopeLimitSettings,
     "`limits.tools.NAME`": limits.ToolLimitSettings,
     "`redis`": redis.RedisSettings,
+    "`telemetry`": telemetry.TelemetrySettings,
+    "`telemetry.traces`": telemetry.TraceSettings,
+    "`telemetry.logs`": telemetry.LogSettings,
+    "`telemetry.metrics`": telemetry.MetricSettings,
     "`deployment`": models.DeploymentSettings,
     "`sources.NAME`": sources.SourceSettings,
     "`sources.NAME` with `engine: postgresql`": sources.PostgresqlSettings,

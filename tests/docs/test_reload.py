@@ -24,6 +24,7 @@ OTHERS = {
     ("server", "shutdown_grace"): "7s",
     ("admin",): {"port": 1},
     ("audit",): {"queue": 1234},
+    ("telemetry",): {"traces": {"sample": 0.5}},
 }
 """Another value for everything that needs a restart."""
 

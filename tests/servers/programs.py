@@ -45,6 +45,7 @@ PACKAGES: Final = {
         Package("mysql", ("mariadbd", "mariadb-install-db"), ("usr/sbin",), "mariadb-server"),
         Package("curl", ("curl",), (), "curl"),
         Package("redis", ("redis-server",), ("usr/bin",), "redis-server"),
+        Package("prometheus", ("prometheus", "promtool"), ("usr/bin",), "prometheus"),
         Package("oidc", ("npm",), (), "npm"),
         Package("chromium", ("chromium",), (), "chromium"),
         Package("pgbouncer", ("pgbouncer",), ("usr/sbin",), "pgbouncer"),

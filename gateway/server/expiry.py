@@ -1,0 +1,61 @@
+"""When the certificates in use expire: those in files, and the servers' own as seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from cryptography import x509
+
+from gateway.config.models import GatewaySettings
+from gateway.server.snapshot import Snapshot
+
+
+class Certificates:
+    """Looks into certificate files, and again when they change."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[float, float | None]] = {}
+
+    def left(self, snapshot: Snapshot, now: float) -> Mapping[tuple[str, str], float]:
+        """Seconds until the first of each file's certificates expires, by role and name; negative afterwards.
+
+        Args:
+            snapshot: its settings name the files, its sources saw the servers.
+            now: Unix time.
+        """
+        found: dict[tuple[str, str], float] = {}
+        for role, name, path in _files(snapshot.settings):
+            if (ends := self._end(path)) is not None:
+                found[role, name] = ends - now
+        for name, source in snapshot.sources.items():
+            if (ends := source.certificate_expires_at) is not None:
+                found["server", name] = ends - now
+        return found
+
+    def _end(self, path: Path) -> float | None:
+        """When the first certificate of a file expires; None where there is none to be read."""
+        try:
+            changed = path.stat().st_mtime
+            if path in self._known and self._known[path][0] == changed:
+                return self._known[path][1]
+            certificates = x509.load_pem_x509_certificates(path.read_bytes())
+            ends = min(each.not_valid_after_utc.timestamp() for each in certificates)
+        except (OSError, ValueError):
+            return None
+        self._known[path] = (changed, ends)
+        return ends
+
+
+def _files(settings: GatewaySettings) -> Iterator[tuple[str, str, Path]]:
+    if (listener := settings.server.tls) is not None:
+        yield "listener", "server", listener.certificate
+        if listener.client_ca is not None:
+            yield "ca", "server", listener.client_ca
+    for name, source in settings.sources.items():
+        block = getattr(source, "tls", None)
+        if block is not None:
+            if block.certificate is not None:
+                yield "client", name, block.certificate
+            if block.ca is not None:
+                yield "ca", name, block.ca

@@ -1,0 +1,107 @@
+"""What is told of a request that has ended: its numbers, its log line, its trace. One place for all three."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from gateway.config.telemetry import TelemetrySettings
+from gateway.server.metering import House
+from gateway.server.record import Record
+from gateway.server.snapshot import Snapshot
+from gateway.telemetry.export import open_spans
+from gateway.telemetry.metrics import Meters, Metrics
+from gateway.telemetry.push import open_push
+from gateway.telemetry.runtime import LoopLag, read_process
+from gateway.telemetry.spans import SYSTEMS
+from gateway.telemetry.tracing import Served, Trace, Tracer
+
+
+class Watch:
+    """Watches requests.
+
+    Args:
+        settings: what is sampled.
+        metrics: where they are counted.
+        tracer: decides which are traced.
+        reloads: where reloads of the configuration are counted: "ok", "failed".
+    """
+
+    def __init__(self, settings: TelemetrySettings, metrics: Metrics, tracer: Tracer, reloads: Counter[str]) -> None:
+        self._slow = settings.traces.slow
+        self._log_share = settings.logs.sample
+        self._tracer = tracer
+        self.metrics = metrics
+        self.reloads = reloads
+
+    def begin(self, headers: Mapping[str, str]) -> Trace:
+        """The trace of a request that has just come."""
+        return self._tracer.begin(headers)
+
+    def end(self, record: Record, trace: Trace, correlation_id: str, path: str) -> None:
+        """Count, log and trace a request that has ended."""
+        ended = time.perf_counter()
+        seconds = ended - record.started
+        _count(record, seconds, self.metrics.meters)
+        is_remarkable = record.outcome != "ok" or seconds > self._slow
+        if is_remarkable or self._log_share >= 1.0 or random.random() < self._log_share:  # noqa: S311 - no secret
+            record.write()
+        if self._tracer.wants(trace, seconds, is_failed=_is_failed(record)):
+            served = Served(
+                trace,
+                correlation_id,
+                record.http_method,
+                path,
+                record.status,
+                record.method,
+                record.tool,
+                record.outcome,
+                record.marks,
+                ended,
+            )
+            self._tracer.tell(served)
+
+
+def _is_failed(record: Record) -> bool:
+    """Whether a verified caller's call failed; what the door or a limit turns away could fill any buffer."""
+    return record.status >= 500 or (record.method == "tools/call" and record.outcome != "ok" and not record.limit)
+
+
+def _count(record: Record, seconds: float, meters: Meters) -> None:
+    """Count a request and the stages of its call."""
+    meters.request(record.http_method, record.status, record.method, record.tool, record.outcome, seconds)
+    if record.limit:
+        meters.limited(record.limit)
+    attempts: list[str] = []
+    for stage, started, ended, code, more in record.marks:
+        if stage == "statement":
+            source, dialect, statement = more
+            meters.statement(SYSTEMS.get(dialect, "other_sql"), source, statement.name, code, ended - started)
+        elif stage == "attempt":
+            attempts.append(code)
+    if attempts:
+        meters.retry(attempts)
+
+
+@asynccontextmanager
+async def open_watch(settings: TelemetrySettings, current: Callable[[], Snapshot]) -> AsyncIterator[Watch]:
+    """Metrics, traces and the event loop's lag while the block runs; what waits is sent at its end.
+
+    Args:
+        settings: `telemetry` of the configuration.
+        current: gives the snapshot in force.
+    """
+    metrics, lag = Metrics(), LoopLag()
+    house = House(current)
+    for reader in (house.read, lag.read, read_process):
+        metrics.add(reader)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(lag.measured())
+        outlet = await stack.enter_async_context(open_spans(settings.traces.max_pending))
+        if outlet is not None:
+            metrics.add(outlet.read)
+        await stack.enter_async_context(open_push(metrics, settings.metrics.export_interval))
+        yield Watch(settings, metrics, Tracer(settings.traces, outlet), house.reloads)
