@@ -33,6 +33,7 @@ ENGINES = {
     "tls_redis": "redis",
     "oidc": "oidc",
     "own_oidc": "oidc",
+    "zones": "network",
 }
 
 settings.register_profile("gateway", max_examples=int(os.environ.get("GATEWAY_TEST_ROUNDS", "50")), deadline=None)
