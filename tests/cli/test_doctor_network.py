@@ -32,7 +32,7 @@ def write(folder: Path, host: str, port: int, **more: str) -> Path:
     (folder / "password").write_text(PASSWORD)
     path = folder / "gateway.yaml"
     settings = {"engine": "postgresql", "host": host, "port": str(port), "database": "postgres", "user": "postgres"}
-    settings |= {"password": f"${{file:{folder}/password}}", "connect_timeout": "2s", "tls": "{mode: disable}"} | more
+    settings |= {"password": f"${{file:{folder}/password}}", "connect_timeout": "1s", "tls": "{mode: disable}"} | more
     path.write_text(
         "auth: {mode: none}\nsources:\n  orders:\n" + "".join(f"    {key}: {text}\n" for key, text in settings.items())
     )

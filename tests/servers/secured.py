@@ -97,7 +97,7 @@ def running_secured(engine: str) -> Iterator[Place]:
     """A started server of an engine, "postgresql" or "mysql", without a certificate yet."""
     with tempfile.TemporaryDirectory(prefix="gateway-tls-", ignore_cleanup_errors=True) as name:
         folder = own(Path(name))
-        authority = Authority(folder / "authority")
+        authority = Authority(folder / "authority", days=365)
         (folder / "hba").write_text(HBA)
         (folder / "hba").chmod(0o644)
         server: Server

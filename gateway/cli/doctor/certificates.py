@@ -52,8 +52,8 @@ class Certificate:
             return f"valid only from {self.begins:%Y-%m-%d} on"
         left = self.ends - datetime.now(UTC)
         if left < timedelta(0):
-            return f"expired on {day}, {-left.days - 1} days ago"
-        return f"expires on {day}, in {left.days} days"
+            return f"expired on {day}, {f'{-left.days - 1} days ago' if left.days < -1 else 'within the last day'}"
+        return f"expires on {day}, {f'in {left.days} days' if left.days else 'within a day'}"
 
     def facts(self) -> dict[str, Any]:
         """The same for machines."""

@@ -11,7 +11,7 @@ from typing import Final
 from yarl import URL
 
 from gateway.cli.doctor import path
-from gateway.cli.doctor.report import Outcome, Step, Target
+from gateway.cli.doctor.report import Outcome, Step, Target, ending
 from gateway.config.redis import RedisSettings
 from gateway.net.redis import open_redis
 
@@ -42,9 +42,8 @@ async def examine_redis(target: Target, settings: RedisSettings, limit: float) -
 
 def _pong(trouble: str, settings: RedisSettings, seconds: float, limit: float) -> Step:
     if trouble:
-        outcome = Outcome.TIMED_OUT if seconds >= limit else Outcome.FAILED
         advice = "Check redis.user and redis.password, and that the account may PING; Redis's log says more."
-        return Step("ping", outcome, trouble, advice, seconds)
+        return Step("ping", ending(seconds, limit), trouble, advice, seconds)
     if seconds > settings.timeout:
         advice = "Replicas would go on without it: raise redis.timeout, or bring Redis nearer."
         text = f"answered after {seconds * 1000:.0f} ms; redis.timeout is {settings.timeout * 1000:.0f} ms"

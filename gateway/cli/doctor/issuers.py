@@ -14,7 +14,7 @@ import aiohttp
 from gateway.auth.introspection import InquiryPolicy, Introspector
 from gateway.auth.jwks import IssuerKeys, KeyPolicy
 from gateway.cli.doctor import path
-from gateway.cli.doctor.report import Outcome, Step, Target
+from gateway.cli.doctor.report import Outcome, Step, Target, ending
 from gateway.config.introspection import IntrospectionSettings
 from gateway.config.issuers import TrustedIssuer
 from gateway.errors import IdentityProviderUnavailable, Unauthenticated
@@ -72,14 +72,12 @@ async def _discover(target: Target, keys: IssuerKeys, name: str, limit: float) -
             found = await keys.endpoint(name)
     except (FetchError, TimeoutError) as error:
         seconds = time.perf_counter() - started
-        is_late = isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
         text = str(error) or f"no answer within {limit:g} s"
         advice = (
             "Compare the issuer with the provider's documentation: discovery is looked for below it."
             " Set discovery, or jwks_uri, where it is elsewhere."
         )
-        outcome = Outcome.TIMED_OUT if is_late else Outcome.FAILED
-        target.steps.append(Step("discovery", outcome, text, advice, seconds))
+        target.steps.append(Step("discovery", ending(seconds, limit), text, advice, seconds))
         return None
     seconds = time.perf_counter() - started
     target.steps.append(Step("discovery", Outcome.OK, f"{name} is {found}", "", seconds, {name: found}))
@@ -91,9 +89,8 @@ async def _keys(target: Target, keys: IssuerKeys, issuer: TrustedIssuer, limit: 
     await keys.refresh()
     seconds = time.perf_counter() - started
     if not keys.has_keys:
-        outcome = Outcome.TIMED_OUT if seconds >= limit else Outcome.FAILED
         advice = "Open the URL from here: it must be a JSON Web Key Set with at least one signing key."
-        target.steps.append(Step("keys", outcome, keys.status(), advice, seconds))
+        target.steps.append(Step("keys", ending(seconds, limit), keys.status(), advice, seconds))
         return
     usable = {algorithm: len(keys.find(None, algorithm)) for algorithm in sorted(issuer.algorithms)}
     fitting = [f"{count} for {algorithm}" for algorithm, count in usable.items() if count]
@@ -156,9 +153,8 @@ async def _introspect(
         target.steps.append(Step("introspection", Outcome.OK, text, seconds=time.perf_counter() - started))
     except IdentityProviderUnavailable:
         seconds = time.perf_counter() - started
-        outcome = Outcome.TIMED_OUT if seconds >= limit else Outcome.FAILED
         advice = "Check introspection.client_id with its secret or key, and that this client may ask about tokens."
-        target.steps.append(Step("introspection", outcome, one.status(), advice, seconds))
+        target.steps.append(Step("introspection", ending(seconds, limit), one.status(), advice, seconds))
     else:
         advice = "Do not use it: is introspection.endpoint really the provider's (RFC 7662)?"
         target.steps.append(Step("introspection", Outcome.FAILED, "it calls a made-up token active", advice))
