@@ -161,7 +161,9 @@ async def test_a_query_that_is_not_answered(
     assert found.steps["slow"]["query"]["advice"].startswith("The login worked, but a query does not")
 
 
-def test_what_answers_is_another_database(mariadb: MariadbServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_answers_is_another_database(
+    mariadb: MariadbServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tls = {"tls": {"mode": "require"}, "host": mariadb.host, "port": mariadb.port, "database": "d", "user": "u"}
     found = visit(write(tmp_path, sources={"p": {"engine": "postgresql", **tls}}), capsys)
     assert found.code == 1

@@ -46,8 +46,10 @@ PACKAGES: Final = {
         Package("curl", ("curl",), (), "curl"),
         Package("redis", ("redis-server",), ("usr/bin",), "redis-server"),
         Package("oidc", ("npm",), (), "npm"),
+        Package("chromium", ("chromium",), (), "chromium"),
         Package("pgbouncer", ("pgbouncer",), ("usr/sbin",), "pgbouncer"),
         Package("network", ("ip", "nft", "dnsmasq"), ("usr/sbin", "sbin"), "iproute2 nftables dnsmasq-base"),
+        Package("wrk", ("wrk",), (), "wrk"),
     )
 }
 
