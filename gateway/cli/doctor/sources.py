@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from gateway.cli import audit
+from gateway.cli import accounts
 from gateway.cli.doctor import certificates, local, path
 from gateway.cli.doctor.places import Place, places_of
 from gateway.cli.doctor.report import Outcome, Step, Target
@@ -206,8 +206,8 @@ async def _audit(
         target.steps.append(_unanswered("privileges", engine, error, limit))
         return
     audits.setdefault(target.name, []).append(found)
-    bad = [problem.message for problem in audit.mistakes(configuration, key, found)]
-    doubtful = [problem.message for problem in audit.rights(configuration, key, found)]
+    bad = [problem.message for problem in accounts.mistakes(configuration, key, found)]
+    doubtful = [problem.message for problem in accounts.rights(configuration, key, found)]
     for outcome, messages in ((Outcome.FAILED, bad), (Outcome.WARNING, doubtful)):
         target.steps.extend(_split("privileges", outcome, message) for message in messages)
     if not bad and not doubtful:
@@ -224,7 +224,7 @@ def _split(name: str, outcome: Outcome, message: str) -> Step:
 
 def judge_limits(targets: Sequence[Target], configuration: Configuration, audits: dict[str, list[Audit]]) -> None:
     """Compare the connections that all replicas may open with what each server admits."""
-    over = {str(problem.path[1]): problem.message for problem in audit.budgets(configuration, audits)}
+    over = {str(problem.path[1]): problem.message for problem in accounts.budgets(configuration, audits)}
     deployment = configuration.settings.deployment
     processes = deployment.max_replicas + deployment.surge
     for target in targets:
