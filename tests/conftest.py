@@ -34,7 +34,7 @@ ENGINES = {
     "tls_redis": "redis",
     "oidc": "oidc",
     "own_oidc": "oidc",
-    "zones": "network",
+    "zones": "network+postgresql",
     "chromium": "chromium",
 }
 

@@ -161,6 +161,27 @@ async def test_a_query_that_is_not_answered(
     assert found.steps["slow"]["query"]["advice"].startswith("The login worked, but a query does not")
 
 
+def test_a_token_endpoint_that_is_away(
+    postgresql: PostgresqlServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "secret").write_text(SECRET)
+    settings = source(tmp_path, postgresql)
+    del settings["password"]
+    port = free_port()
+    settings["token"] = {
+        "url": f"http://{HOST}:{port}/token",
+        "client_id": "gw",
+        "client_secret": f"${{file:{tmp_path}/secret}}",
+    }
+    settings["tls"] = {"mode": "disable"}
+    found = visit(write(tmp_path, sources={"a": settings}), capsys)
+    assert found.code == 1
+    assert found.steps["a"]["tcp"]["text"] == f"{HOST}:{port} refused the connection"
+    assert "Is the token endpoint up" in found.steps["a"]["tcp"]["advice"]
+    assert f"The token endpoint http://{HOST}:{port}/token cannot be reached" in found.steps["a"]["login"]["text"]
+    assert SECRET not in json.dumps(found.document)
+
+
 def test_what_answers_is_another_database(
     mariadb: MariadbServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,12 +193,12 @@ def test_what_answers_is_another_database(
 
 
 def test_databases_of_this_machine(
-    postgresql: PostgresqlServer, mariadb: MariadbServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    own_postgresql: PostgresqlServer, mariadb: MariadbServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "shop.sqlite").touch()
     sources = {
-        "socket": source(tmp_path, postgresql, host=str(postgresql.folder)),
-        "nosocket": source(tmp_path, postgresql, host=str(tmp_path)),
+        "socket": source(tmp_path, own_postgresql, host=str(own_postgresql.folder)),
+        "nosocket": source(tmp_path, own_postgresql, host=str(tmp_path)),
         "mysocket": source(tmp_path, mariadb, host=mariadb.socket),
         "file": {"engine": "sqlite", "path": "shop.sqlite"},
         "nofile": {"engine": "sqlite", "path": "missing.sqlite"},
@@ -188,7 +209,9 @@ def test_databases_of_this_machine(
     for name in ("socket", "mysocket"):
         assert outcomes(found.steps[name])["socket"] == outcomes(found.steps[name])["query"] == "ok"
     assert outcomes(found.steps["file"]) == {"file": "ok", "login": "ok", "query": "ok"}
-    assert found.steps["nosocket"]["socket"]["text"].endswith(f".s.PGSQL.{postgresql.port}: No such file or directory")
+    assert found.steps["nosocket"]["socket"]["text"].endswith(
+        f".s.PGSQL.{own_postgresql.port}: No such file or directory"
+    )
     assert found.steps["nofile"]["file"]["text"].endswith("missing.sqlite: No such file or directory")
     assert found.steps["folder"]["file"]["text"].endswith(" is not a file")
     for name in ("nofile", "folder"):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.cli.main import main
-from tests.servers.postgresql import PostgresqlServer
+from tests.servers.postgresql import PostgresqlServer, running_postgresql
 from tests.servers.programs import MissingServer
 from tests.servers.zones import CLOSED, DATABASE, DROPPED, FILTERED, OPEN, POD, RESET, STANDBY, Zones, running_zones
 
@@ -19,10 +19,10 @@ PASSWORD = PostgresqlServer.password
 
 
 @pytest.fixture(scope="module")
-def zones(postgresql: PostgresqlServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zones]:
+def zones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zones]:
     try:
-        with running_zones(tmp_path_factory.mktemp("zones")) as made:
-            made.carry(postgresql.folder / f".s.PGSQL.{postgresql.port}")
+        with running_zones(tmp_path_factory.mktemp("zones")) as made, running_postgresql() as server:
+            made.carry(server.folder / f".s.PGSQL.{server.port}")
             yield made
     except MissingServer as missing:
         pytest.fail(str(missing), pytrace=False)

@@ -93,7 +93,7 @@ def _certificate(found: x509.Certificate) -> Certificate:
             *extension.get_values_for_type(x509.DNSName),
             *map(str, extension.get_values_for_type(x509.IPAddress)),
         ]
-    except x509.ExtensionNotFound:
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         names = []
     return Certificate(
         found.subject.rfc4514_string(),
@@ -105,7 +105,15 @@ def _certificate(found: x509.Certificate) -> Certificate:
 
 
 def chain_of(tls: ssl.SSLObject) -> Sequence[Certificate]:
-    """What the server sent, its own certificate first."""
+    """What the server sent, its own certificate first; without those that cannot be read."""
     # Public since Python 3.13 only; what it gives changed on the way.
     ask = getattr(tls, "get_unverified_chain", None) or getattr(tls, "_sslobj").get_unverified_chain  # noqa: B009
-    return [read(each if isinstance(each, bytes) else ssl.PEM_cert_to_DER_cert(each.public_bytes())) for each in ask()]
+    sent = [each if isinstance(each, bytes) else ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in ask()]
+    return [found for der in sent if (found := _readable(der)) is not None]
+
+
+def _readable(der: bytes) -> Certificate | None:
+    try:
+        return read(der)
+    except ValueError:  # OpenSSL reads some that this reader is too strict for
+        return None

@@ -17,11 +17,12 @@ from urllib.parse import urlsplit
 
 from gateway.auth.problems import problems as auth_problems
 from gateway.cli.doctor import helpers, issuers, paper, sources
-from gateway.cli.doctor.report import Target, document, exit_code, secrets_of, without
+from gateway.cli.doctor.report import Outcome, Step, Target, document, exit_code, secrets_of, without
 from gateway.config.issuers import resolve
 from gateway.config.loader import Configuration, load
 from gateway.config.problems import ConfigError
 from gateway.database.engine import Audit
+from gateway.errors import GatewayError
 from gateway.net import redis
 
 _TIMEOUT: Final = 5.0
@@ -131,9 +132,17 @@ class Rounds:
 
     async def examine(self) -> None:
         """Examine all at once."""
-        await asyncio.gather(*map(self._examine, self.targets))
+        await asyncio.gather(*map(self._try, self.targets))
         chosen = [target for target in self.targets if target.kind == "source"]
         sources.judge_limits(chosen, self._configuration, self._audits)
+
+    async def _try(self, target: Target) -> None:
+        try:
+            await self._examine(target)
+        except Exception as error:  # noqa: BLE001 - one surprise must not hide what was found elsewhere
+            text = error.message if isinstance(error, GatewayError) else f"unexpected {type(error).__name__}: {error}"
+            advice = "The rest of this target was not tried."
+            target.steps.append(Step("doctor", Outcome.FAILED, text, advice))
 
     async def _examine(self, target: Target) -> None:
         settings = self._configuration.settings

@@ -125,9 +125,11 @@ async def _handshake(
 def _done(
     context: ssl.SSLContext, session: dict[str, str], chain: list[Certificate], security: Security, seconds: float
 ) -> Step:
-    leaf = chain[0]
-    text = f"{session['version']} {session['cipher']}; certificate for {_listed(leaf)} {leaf.life()}"
-    facts: dict[str, Any] = session | {"certificate": leaf.facts(), "chain": [each.subject for each in chain]}
+    text = f"{session['version']} {session['cipher']}"
+    facts: dict[str, Any] = session | {"chain": [each.subject for each in chain]}
+    if chain:
+        text += f"; certificate for {_listed(chain[0])} {chain[0].life()}"
+        facts["certificate"] = chain[0].facts()
     facts["is_verified"] = context.verify_mode is ssl.CERT_REQUIRED
     if context.verify_mode is ssl.CERT_NONE:
         advice = f"Whoever stands between could read along: use tls.mode: verify-full with {security.trust}."
@@ -189,9 +191,9 @@ async def _look(address: Address, security: Security, limit: float) -> Certifica
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         _, chain = await asyncio.wait_for(_handshake(address, context, security), limit)
-    except (NoTls, OSError, EOFError, ValueError):
+    except (NoTls, OSError, EOFError):
         return None
-    return chain[0]
+    return chain[0] if chain else None
 
 
 def _listed(leaf: Certificate) -> str:

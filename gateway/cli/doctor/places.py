@@ -12,7 +12,6 @@ from gateway.cli.doctor.network import Endpoint
 from gateway.config.logins import TlsSettings
 from gateway.config.sources import AnySource, MysqlSettings, PostgresqlSettings, SqliteSettings
 from gateway.database import tls
-from gateway.database.postgresql_hosts import addresses
 
 _PEER = "database"
 
@@ -43,7 +42,9 @@ def places_of(settings: AnySource) -> list[Place]:
     """Every place, in the order in which the engine tries them."""
     match settings:
         case PostgresqlSettings():
-            return [_postgresql(settings, host, port) for host, port in addresses(settings)]
+            alone = [(settings.host, settings.port)] if settings.host is not None else []
+            hosts = alone or [(each.host, each.port) for each in settings.hosts]
+            return [_postgresql(settings, host, port) for host, port in hosts]
         case MysqlSettings():
             if settings.host.startswith("/"):
                 return [Place(socket=Path(settings.host))]

@@ -69,9 +69,10 @@ async def examine(target: Target, configuration: Configuration, limit: float, au
     settings = configuration.settings.sources[target.name]
     places = places_of(settings)
     _own_certificate(target, settings)
-    ways = await asyncio.gather(*(_reach(place, settings, limit) for place in places))
+    ways = await asyncio.gather(*(_reach(place, settings, limit) for place in places), _token(settings, limit))
     for steps, _ in ways:
         target.steps.extend(steps)
+    *ways, _ = ways  # a token endpoint that is away is told by the login
     if not any(is_open for _, is_open in ways):
         target.skip("login", "not tried: the way to the database is not open")
         return
@@ -92,6 +93,14 @@ async def _reach(place: Place, settings: AnySource, limit: float) -> tuple[list[
     else:
         step = local.look_at_file(place.file, writes=settings.access == "read-write")  # type: ignore[arg-type]
     return [step], not step.outcome.is_bad
+
+
+async def _token(settings: AnySource, limit: float) -> tuple[list[Step], bool]:
+    """The way to whoever issues the token that the gateway logs in with."""
+    if (token := getattr(settings, "token", None)) is None:
+        return [], True
+    trust = "the system's store (SSL_CERT_FILE names another one)"
+    return await path.walk(path.endpoint_of(token.url, "token endpoint"), path.web_security(token.url, trust), limit)
 
 
 def _plain(place: Place, settings: AnySource) -> Step:
