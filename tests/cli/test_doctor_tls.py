@@ -119,7 +119,8 @@ def test_a_certificate_of_ours_that_the_server_does_not_trust(
     assert found.code == 1
     login = found.steps["orders"]["login"]
     assert login["outcome"] == "failed"
-    assert "tls.certificate" in login["text"]
+    assert "trust" in login["text"] + login["advice"]
+    assert "tls.certificate" in login["text"] + login["advice"]
     found = visit(write(tmp_path, place, ca=str(tmp_path / "missing.pem")), capsys)
     assert found.code == 1
     assert "missing.pem" in tls_step(found)["text"]

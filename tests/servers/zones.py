@@ -38,6 +38,7 @@ table inet zone {{
     tcp dport {RESET} reject with tcp reset
     tcp dport {FILTERED} reject with icmpx admin-prohibited
     ip daddr {STANDBY} tcp dport {OPEN} drop
+    ip daddr {STANDBY} udp dport 53 drop
   }}
 }}
 """

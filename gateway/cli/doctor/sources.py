@@ -49,6 +49,9 @@ _LOGIN: Final = {
     Code.ACCESS_DENIED: "Grant the account the right to connect to this database.",
 }
 _ELSE: Final = "The server's own log says more."
+# With TLS 1.3 a server judges a client's certificate after the handshake, and its reason may be lost on the way.
+_TRUST: Final = f"Does the server trust the authority that signed tls.certificate? {_ELSE}"
+_SHOW: Final = f"Does the server ask for a client certificate (tls.certificate, tls.key)? {_ELSE}"
 
 
 def target_of(name: str, settings: AnySource) -> Target:
@@ -159,7 +162,10 @@ def _not_in(error: ToolError, settings: AnySource, seconds: float) -> Step:
     outcome = Outcome.TIMED_OUT if error.code is Code.CONNECT_TIMEOUT else Outcome.FAILED
     if outcome is Outcome.TIMED_OUT:
         return Step("login", outcome, f"no login within {settings.connect_timeout:g} s", _LOGIN[error.code], seconds)
-    return Step("login", outcome, error.detail or error.message, _LOGIN.get(error.code, _ELSE), seconds)
+    advice = _LOGIN.get(error.code, _ELSE)
+    if error.code is Code.SOURCE_UNAVAILABLE and not isinstance(settings, SqliteSettings):
+        advice = _TRUST if settings.tls.certificate else _SHOW
+    return Step("login", outcome, error.detail or error.message, advice, seconds)
 
 
 async def _ask(target: Target, engine: Engine, connection: Connection, limit: float) -> None:
