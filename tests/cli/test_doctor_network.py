@@ -147,6 +147,4 @@ def test_a_dns_server_that_does_not_answer(zones: Zones, tmp_path: Path, patienc
     assert code == 124
     step = found["orders"]["dns"]
     assert step["outcome"] == "timed_out"
-    assert step["advice"].startswith(
-        "The DNS server does not answer. Does the network policy let DNS out"
-    )
+    assert step["advice"].startswith("The DNS server does not answer. Does the network policy let DNS out")

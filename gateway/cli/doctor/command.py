@@ -140,7 +140,9 @@ class Rounds:
         try:
             await self._examine(target)
         except Exception as error:  # noqa: BLE001 - one surprise must not hide what was found elsewhere
-            text = error.message if isinstance(error, GatewayError) else f"unexpected {type(error).__name__}: {error}"
+            text = f"unexpected {type(error).__name__}: {error}"
+            if isinstance(error, GatewayError):
+                text = error.detail or error.message
             advice = "The rest of this target was not tried."
             target.steps.append(Step("doctor", Outcome.FAILED, text, advice))
 

@@ -13,12 +13,12 @@ from gateway.cli.doctor.places import Place, places_of
 from gateway.cli.doctor.report import Outcome, Step, Target
 from gateway.config.loader import Configuration
 from gateway.config.problems import KeyPath
-from gateway.config.sources import AnySource, SqliteSettings
+from gateway.config.sources import AnySource, OracleSettings, SqliteSettings
 from gateway.database import care, tls
 from gateway.database.accounts import account_settings
 from gateway.database.engine import Audit, Auditable, Connection, Engine, Statement
 from gateway.database.sources import build_engine
-from gateway.errors import Code, ToolError
+from gateway.errors import Code, GatewayError, ToolError
 
 _QUERIES: Final = {
     "postgres": (
@@ -27,9 +27,8 @@ _QUERIES: Final = {
     ),
     "mysql": "select version() as version, unix_timestamp(now(6)) as seconds, null as used",
     "oracle": (
-        "select product || ' ' || version as version,"
-        " (cast(sys_extract_utc(systimestamp) as date) - date '1970-01-01') * 86400 as seconds, null as used"
-        " from product_component_version where rownum = 1"
+        "select version, (cast(sys_extract_utc(systimestamp) as date) - to_date('1970-01-01', 'YYYY-MM-DD')) * 86400"
+        " as seconds, null as used from product_component_version where rownum = 1"
     ),
     "sqlite": "select sqlite_version() as version, null as seconds, null as used",
 }
@@ -51,14 +50,30 @@ _LOGIN: Final = {
 _ELSE: Final = "The server's own log says more."
 # With TLS 1.3 a server judges a client's certificate after the handshake, and its reason may be lost on the way.
 _TRUST: Final = f"Does the server trust the authority that signed tls.certificate? {_ELSE}"
+_NOTED: Final = "The server told this when it was asked about the account; its operator can change it."
 _SHOW: Final = f"Does the server ask for a client certificate (tls.certificate, tls.key)? {_ELSE}"
 
 
 def target_of(name: str, settings: AnySource) -> Target:
     """The target, before anything was tried."""
-    where = ", ".join(map(str, places_of(settings)))
-    database = "" if isinstance(settings, SqliteSettings) else f"/{settings.database} as {settings.user}"
-    return Target("source", name, f"{settings.engine} {where}{database}")
+    try:
+        where = ", ".join(map(str, places_of(settings)))
+    except GatewayError:  # a connect descriptor that is none: its examination says so
+        where = "?"
+    match settings:
+        case SqliteSettings():
+            database = ""
+        case OracleSettings():
+            database = f"/{settings.service}" if settings.service else ""
+        case _:
+            database = f"/{settings.database}"
+    return Target("source", name, f"{settings.engine} {where}{database}{_as(settings)}")
+
+
+def _as(settings: AnySource) -> str:
+    """Which account logs in; with Oracle's tokens none is named."""
+    user = None if isinstance(settings, SqliteSettings) else settings.user
+    return f" as {user}" if user else ""
 
 
 async def examine(target: Target, configuration: Configuration, limit: float, audits: dict[str, list[Audit]]) -> None:
@@ -76,7 +91,7 @@ async def examine(target: Target, configuration: Configuration, limit: float, au
     for steps, _ in ways:
         target.steps.extend(steps)
     *ways, _ = ways  # a token endpoint that is away is told by the login
-    if not any(is_open for _, is_open in ways):
+    if ways and not any(is_open for _, is_open in ways):
         target.skip("login", "not tried: the way to the database is not open")
         return
     await _log_in(target, ("sources", target.name), configuration, settings, limit, audits)
@@ -146,9 +161,8 @@ async def _log_in(
         target.steps.append(_not_in(error, settings, time.perf_counter() - started))
         return
     seconds = time.perf_counter() - started
-    who = "" if isinstance(settings, SqliteSettings) else f" as {settings.user}"
     shown = bool(getattr(getattr(settings, "tls", None), "certificate", None))
-    text = f"connected{who}{', with our certificate' * shown}"
+    text = f"connected{_as(settings)}{', with our certificate' * shown}"
     target.steps.append(Step("login", Outcome.OK, text, seconds=seconds))
     try:
         await _ask(target, engine, connection, limit)
@@ -223,6 +237,7 @@ async def _audit(
     audits.setdefault(target.name, []).append(found)
     bad = [problem.message for problem in accounts.mistakes(configuration, key, found)]
     doubtful = [problem.message for problem in accounts.rights(configuration, key, found)]
+    target.steps.extend(Step("notes", Outcome.WARNING, note, _NOTED) for note in found.notes)
     for outcome, messages in ((Outcome.FAILED, bad), (Outcome.WARNING, doubtful)):
         target.steps.extend(_split("privileges", outcome, message) for message in messages)
     if not bad and not doubtful:
