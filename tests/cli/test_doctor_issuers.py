@@ -125,12 +125,12 @@ async def test_a_provider_that_is_silent(tmp_path: Path, capsys: pytest.CaptureF
     async with FaultyProvider() as provider:
         provider.flowing.clear()
         path = trusting(tmp_path, provider.issuer, jwks_uri=provider.jwks_uri, **introspection(tmp_path, provider))
-        found = await visit_beside(path, capsys, "--timeout", "0.4")
+        found = await visit_beside(path, capsys, "--timeout", "0.6")
         steps = found.steps[provider.issuer]
         assert found.code == 124
         assert (steps["keys"]["outcome"], steps["introspection"]["outcome"]) == ("timed_out", "timed_out")
         assert steps["clock"]["outcome"] == "skipped"
-        found = await visit_beside(trusting(tmp_path, provider.issuer), capsys, "--timeout", "0.4")
+        found = await visit_beside(trusting(tmp_path, provider.issuer), capsys, "--timeout", "0.6")
         assert (found.code, found.steps[provider.issuer]["discovery"]["outcome"]) == (124, "timed_out")
 
 

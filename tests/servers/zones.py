@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
+from tests.servers.local import Guardian
 from tests.servers.programs import MissingServer, programs
 
 T = TypeVar("T")
@@ -122,11 +123,13 @@ def _in(namespace: str, *words: object) -> list[str]:
 @contextmanager
 def _process(words: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    guardian = Guardian(process.pid)
     try:
         yield process
     finally:
         process.kill()
         process.communicate(timeout=10)
+        guardian.dismiss()
 
 
 def _ip(*words: str, text: str = "") -> None:
