@@ -282,12 +282,16 @@ def test_the_collector(tmp_path: Path, capsys: pytest.CaptureFixture[str], monke
 
 def test_one_target_or_some(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.sqlite").touch()
-    files = {name: {"engine": "sqlite", "path": f"{name}.sqlite"} for name in "abc"}
+    files: dict[str, dict[str, Any]] = {name: {"engine": "sqlite", "path": f"{name}.sqlite"} for name in "abc"}
     path = write(tmp_path, sources=files)
     assert list(visit(path, capsys).steps) == ["a", "b", "c"]
     found = visit(path, capsys, "--only", "a")
     assert (found.code, list(found.steps)) == (0, ["a"])
     assert list(visit(path, capsys, "--only", "c", "--only", "a").steps) == ["a", "c"]
+    files["b"]["enabled"] = False
+    write(tmp_path, sources=files)
+    assert list(visit(path, capsys).steps) == ["a", "c"]
+    assert list(visit(path, capsys, "--only", "b").steps) == ["b"]
     for wrong in (["--only", "d"], ["--timeout", "0"], ["--timeout", "nan"], ["--timeout", "soon"]):
         with pytest.raises(SystemExit) as left:
             main(["doctor", "--config", str(path), *wrong])

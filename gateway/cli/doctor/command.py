@@ -123,12 +123,18 @@ class Rounds:
         return {name for target in self.targets for name in _names(target)}
 
     def keep(self, only: Sequence[str]) -> str:
-        """Leave the others out, if any are named; the first name that is unknown, or ""."""
+        """Leave out the others, or, if none is named, what is not enabled; the first name that is unknown, or ""."""
         if unknown := [name for name in only if name not in self.names()]:
             return unknown[0]
-        if only:
-            self.targets = [target for target in self.targets if not _names(target).isdisjoint(only)]
+        self.targets = [
+            target
+            for target in self.targets
+            if (not _names(target).isdisjoint(only) if only else self._is_enabled(target))
+        ]
         return ""
+
+    def _is_enabled(self, target: Target) -> bool:
+        return target.kind != "source" or self._configuration.settings.sources[target.name].enabled
 
     async def examine(self) -> None:
         """Examine all at once."""
