@@ -38,6 +38,7 @@ ENGINES = {
     "prometheus": "prometheus",
     "oidc": "oidc",
     "own_oidc": "oidc",
+    "zones": "network+postgresql",
     "chromium": "chromium",
 }
 

@@ -1,4 +1,4 @@
-"""`gateway`: the command line. Exit code 0 is success, 1 is failure, 2 is wrong usage."""
+"""`gateway`: the command line. Exit code 0 is success, 1 is failure, 2 is wrong usage; `doctor` has 124 too."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
     {
         "serve": ("serve the tools of a configuration", "gateway.cli.serve", "configure"),
         "check": ("check a configuration, and its SQL against the databases", "gateway.cli.check", "configure"),
+        "doctor": (
+            "find out where the way to a database or identity provider ends",
+            "gateway.cli.doctor.command",
+            "configure",
+        ),
         "call": ("call a tool of a running gateway", "gateway.cli.call", "configure_call"),
         "tools": ("list the tools of a running gateway", "gateway.cli.call", "configure_tools"),
         "audit": ("verify the audit's records, and find some of them", "gateway.cli.audit", "configure"),

@@ -94,6 +94,20 @@ def addresses(settings: OracleSettings) -> tuple[Address, ...]:
     return tuple(Address(each.host, each.port) for each in settings.hosts)
 
 
+def listeners(settings: OracleSettings) -> tuple[tuple[str, int], ...]:
+    """Host and port of every listener, those of a connect descriptor too.
+
+    Raises:
+        ToolError: SOURCE_UNAVAILABLE, the `dsn` cannot be read.
+    """
+    if settings.dsn is None:
+        return tuple((each.host, each.port) for each in addresses(settings))
+    params = _parsed(settings.dsn)
+    hosts = params.host if isinstance(params.host, list) else [params.host]
+    ports = params.port if isinstance(params.port, list) else [params.port]
+    return tuple((host or "", port) for host, port in zip(hosts, ports, strict=True))
+
+
 async def open_first(settings: OracleSettings, name: str, login: dict[str, Any]) -> Link:
     """Connect to the first address that will do.
 

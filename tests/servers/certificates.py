@@ -28,15 +28,17 @@ class Authority:
 
     Args:
         folder: where the files go; servers running as another user may read them.
+        name: its common name.
+        days: how long its own certificate is good.
     """
 
-    def __init__(self, folder: Path, name: str = "test authority") -> None:
+    def __init__(self, folder: Path, name: str = "test authority", *, days: float = 1.0) -> None:
         self._folder = own(folder)
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._count = 0
         key_usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-        builder = self._builder(self._name, self._key.public_key(), timedelta(days=1))
+        builder = self._builder(self._name, self._key.public_key(), timedelta(days=days))
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         builder = builder.add_extension(key_usage, critical=True)
         self.path = folder / "ca.pem"

@@ -22,7 +22,7 @@ class Package:
         name: what `GATEWAY_TEST_SKIP` calls it.
         programs: what must be there.
         folders: where to look beside PATH; patterns.
-        debian: the package to install.
+        debian: the package to install, or several.
         quiet: files, with their text, that keep the package from creating anything when it is installed.
     """
 
@@ -49,6 +49,7 @@ PACKAGES: Final = {
         Package("oidc", ("npm",), (), "npm"),
         Package("chromium", ("chromium",), (), "chromium"),
         Package("pgbouncer", ("pgbouncer",), ("usr/sbin",), "pgbouncer"),
+        Package("network", ("ip", "nft", "dnsmasq"), ("usr/sbin", "sbin"), "iproute2 nftables dnsmasq-base"),
         Package("wrk", ("wrk",), (), "wrk"),
     )
 }
@@ -92,7 +93,7 @@ def _install(package: Package) -> str:
     """Install a Debian package without letting it start or create anything; returns what went wrong."""
     print(f"tests: installing {package.debian} with apt-get; no service is started", file=sys.__stderr__, flush=True)
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    install = ("install", "-y", "-qq", "--no-install-recommends", package.debian)
+    install = ("install", "-y", "-qq", "--no-install-recommends", *package.debian.split())
     trouble = ""
     with _in_place((_NO_SERVICE, *package.quiet)):
         for command in (("update", "-qq"), install):
