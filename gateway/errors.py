@@ -46,6 +46,8 @@ class Code(StrEnum):
     """A lock, a deadlock or a serialisation failure; the same call may succeed again."""
     UNREPRESENTABLE = "unrepresentable"
     """A column holds a value that JSON cannot carry exactly."""
+    RESULT_TOO_LARGE = "result_too_large"
+    """Not even one row fits into `max_result_bytes`."""
     OUTCOME_UNKNOWN = "outcome_unknown"
     """The connection was lost during a write: it may or may not have happened."""
     INTERNAL = "internal"

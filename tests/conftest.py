@@ -22,6 +22,7 @@ SKIPPED = frozenset(filter(None, os.environ.get("GATEWAY_TEST_SKIP", "").split("
 ENGINES = {
     "postgresql": "postgresql",
     "own_postgresql": "postgresql",
+    "bench_world": "postgresql+wrk",
     "pgbouncer": "postgresql+pgbouncer",
     "postgresql+pgbouncer": "postgresql+pgbouncer",
     "mysql": "mysql",
@@ -33,6 +34,7 @@ ENGINES = {
     "tls_redis": "redis",
     "oidc": "oidc",
     "own_oidc": "oidc",
+    "chromium": "chromium",
 }
 
 settings.register_profile("gateway", max_examples=int(os.environ.get("GATEWAY_TEST_ROUNDS", "50")), deadline=None)
@@ -160,3 +162,8 @@ def own_oidc() -> Iterator[OidcServer]:
     """A certified identity provider that a test may kill and give new keys."""
     with running_oidc() as server:
         yield server
+
+
+@pytest.fixture
+def chromium() -> None:
+    """A browser is here; which one is told by `programs`."""

@@ -16,7 +16,7 @@ from yarl import URL
 
 from gateway.auth.jwt import SigningKey, UnusableKeyError, load_key
 from gateway.config.issuers import TrustedIssuer
-from gateway.net.http import FetchError, get_json, is_loopback
+from gateway.net.http import FetchError, get_json, leads_to_loopback
 
 _log = logging.getLogger(__name__)
 
@@ -256,7 +256,7 @@ class IssuerKeys:
         location = document.get(name)
         if not isinstance(location, str):
             raise FetchError(f"the discovery document has no {name}")
-        if is_loopback(location) and not is_loopback(start):
+        if leads_to_loopback(location) and not leads_to_loopback(start):
             raise FetchError("the discovery document points to this machine")
         return location
 

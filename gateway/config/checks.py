@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.accounts import credentials
+from gateway.config.addresses import is_loopback
 from gateway.config.budgets import limits
 from gateway.config.introspection import IntrospectionSettings
 from gateway.config.issuers import TrustedIssuer, misfits, resolve
+from gateway.config.listener import listener_tls
 from gateway.config.models import GatewaySettings
 from gateway.config.permissions import permissions
 from gateway.config.problems import Finding, KeyPath
@@ -21,21 +23,8 @@ from gateway.config.tools import ToolSettings
 from gateway.config.validation import suggestion
 
 _HOST: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+)(?::[0-9]{1,5})?", re.ASCII)
-
-
 _DATABASE: Final = re.compile(r"/?|/[0-9]{1,5}", re.ASCII)
 _ALL_ADDRESSES: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, by name or address, is this machine itself (RFC 6761 section 6.3)."""
-    name = host.strip("[]").rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def find_contradictions(settings: GatewaySettings, names: frozenset[str] | None) -> Iterator[Finding]:
@@ -72,6 +61,7 @@ def _server(settings: GatewaySettings) -> Iterator[Finding]:
         except ValueError:
             message = "expected a network such as 10.0.0.0/8, with no address bits beyond the prefix"
             yield Finding(("server", "trusted_proxies", index), message)
+    yield from listener_tls(server)
     admin = settings.admin
     is_one_address = server.host == admin.host or not {server.host, admin.host}.isdisjoint(_ALL_ADDRESSES)
     if server.port and server.port == admin.port and is_one_address:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from gateway.config.addresses import is_loopback
 from gateway.errors import GatewayError
 
 _CODE: Final = re.compile(r"[a-z_]{1,40}")
@@ -32,11 +32,10 @@ class FetchError(GatewayError):
         self.code = code
 
 
-def is_loopback(url: str) -> bool:
+def leads_to_loopback(url: str) -> bool:
     """Whether a URL's host is this machine: `localhost`, 127.0.0.0/8 or ::1."""
     try:
-        host = URL(url).host
-        return host == "localhost" or (host is not None and ipaddress.ip_address(host).is_loopback)
+        return is_loopback(URL(url).host or "")
     except ValueError:
         return False
 
@@ -49,7 +48,7 @@ def is_secure(url: str) -> bool:
         return False
     if not parsed.host or parsed.user is not None:
         return False
-    return parsed.scheme == "https" or (parsed.scheme == "http" and is_loopback(url))
+    return parsed.scheme == "https" or (parsed.scheme == "http" and leads_to_loopback(url))
 
 
 @asynccontextmanager

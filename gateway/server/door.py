@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from gateway.auth.bearer import bearer_token
+from gateway.config.addresses import is_loopback
 from gateway.config.server import ServerSettings
 from gateway.context import Principal
 from gateway.errors import Refused, Unauthenticated
@@ -28,14 +29,6 @@ def correlation_id(request: web.Request) -> str:
     """The caller's `X-Request-ID` when it is harmless, else a new one of 128 random bits."""
     offered = request.headers.get("X-Request-ID", "")
     return offered if _CORRELATION.fullmatch(offered) else secrets.token_hex(16)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address, without a port, means this machine."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 @lru_cache(maxsize=256)

@@ -10,6 +10,8 @@ from aiohttp import web
 from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Unauthenticated
 from gateway.server import door
 from gateway.server.admission import Admission
+from gateway.server.connection import client_certificate
+from gateway.server.cors import Cors
 from gateway.server.endpoint import Endpoint
 from gateway.server.record import Record
 from gateway.server.refusals import Refusals
@@ -30,9 +32,10 @@ class Desk:
 class Reception:
     """Receives every request of the agents' listener and sees it through, from door to log line."""
 
-    def __init__(self, snapshot: Snapshot, admission: Admission) -> None:
+    def __init__(self, snapshot: Snapshot, admission: Admission, cors: Cors) -> None:
         settings = snapshot.settings
         self._snapshot = snapshot
+        self._cors = cors
         self._origins = door.Origins(settings.server)
         self._proxies = door.Proxies(settings.server.trusted_proxies)
         self._admission = admission
@@ -42,7 +45,7 @@ class Reception:
         correlation_id = door.correlation_id(request)
         logs.correlation_id.set(correlation_id)
         address = self._proxies.client_address(request.remote or "", request.headers.getall("X-Forwarded-For", []))
-        record = Record(request.method, address)
+        record = Record(request.method, address, certificate=client_certificate(request))
         with tracing.request_span(request.method, request.path, correlation_id, request.headers) as span:
             try:
                 response = await self._answer(desk, request, correlation_id, record)
@@ -66,6 +69,8 @@ class Reception:
 
     async def _serve(self, desk: Desk, request: web.Request, correlation_id: str, record: Record) -> web.StreamResponse:
         self._origins.check(request.headers.getall("Host", []), request.headers.get("Origin"))
+        if (answer := self._cors.preflight(request, "POST")) is not None:
+            return answer
         if request.method != "POST":
             raise Refused(405, "Send JSON-RPC messages by POST; there is no stream to GET and no session to DELETE.")
         failures = self._admission.failed_logins

@@ -41,11 +41,10 @@ from gateway.server.snapshot import Snapshot
 
 _log: Final = logging.getLogger("gateway.server")
 _ASSUMED_VERSION: Final = "2025-03-26"
-_BODY_SECONDS: Final = 30.0
 _MAX_METHOD: Final = 64
 
 
-async def read_body(request: web.Request, limit: int) -> bytes:
+async def read_body(request: web.Request, limit: int, seconds: float) -> bytes:
     """The request's body, refused as soon as it is too large, too slow or not JSON by its own account.
 
     Raises:
@@ -62,13 +61,13 @@ async def read_body(request: web.Request, limit: int) -> bytes:
         return _within(request.content.read_nowait(), limit)
     body = bytearray()
     try:
-        async with asyncio.timeout(_BODY_SECONDS):
+        async with asyncio.timeout(seconds):
             async for chunk in request.content.iter_any():
                 body += chunk
                 if len(body) > limit:
                     raise Refused(413, f"The body is larger than {limit} bytes.")
     except TimeoutError:
-        raise Refused(408, f"The body did not arrive within {_BODY_SECONDS:.0f} s.") from None
+        raise Refused(408, f"The body did not arrive within {seconds:g} s.") from None
     return bytes(body)
 
 
@@ -127,8 +126,9 @@ class Transport:
         Raises:
             GatewayError: for everything that is refused before the message is understood.
         """
-        deadline = asyncio.get_running_loop().time() + snapshot.settings.server.call_timeout
-        message = parse(await read_body(request, snapshot.settings.server.max_request_bytes))
+        settings = snapshot.settings.server
+        deadline = asyncio.get_running_loop().time() + settings.call_timeout
+        message = parse(await read_body(request, settings.max_request_bytes, settings.body_timeout))
         record.method = message.method[:_MAX_METHOD]
         is_modern = _is_modern(request)
         if message.id is None:

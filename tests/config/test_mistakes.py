@@ -467,6 +467,19 @@ class TestAuthentication:
                 "2: auth.issuers.0.jwks_uri: expected https; http is for loopback only",
             ),
             (
+                "auth: {mode: none}\nserver:\n  tls: {certificate: a, key: b, client_certificates: optional}",
+                "3: server.tls.client_certificates: expected client_ca beside it: the authorities to trust",
+            ),
+            (
+                "auth: {mode: none}\nserver:\n  public_url: http://localhost\n  tls: {certificate: a, key: b}",
+                "3: server.public_url: expected https, since server.tls is set",
+            ),
+            ("auth: {mode: none}\nserver:\n  tls: {certificate: a}", "3: server.tls.key: missing"),
+            (
+                "auth: {mode: none}\nserver:\n  max_result_bytes: 10B",
+                "3: server.max_result_bytes: expected at least 1KiB",
+            ),
+            (
                 "auth:\n  issuers: [{issuer: https://a, audiences: [a], leeway: 5m}]",
                 '2: auth.issuers.0.leeway: expected at most 1m, got text "5m"',
             ),

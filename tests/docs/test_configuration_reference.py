@@ -35,6 +35,7 @@ PAGE: Final = ROOT / "docs/reference/configuration.md"
 SECTIONS: Final[Mapping[str, type[Settings]]] = {
     "Sections": models.GatewaySettings,
     "`server`": server.ServerSettings,
+    "`server.tls`": server.ListenerTlsSettings,
     "`admin`": server.AdminSettings,
     "`auth`": auth.AuthSettings,
     "`auth.issuers`, each": auth.IssuerSettings,

@@ -10,7 +10,8 @@ import aiohttp
 import pytest
 
 from gateway.config.loader import load
-from gateway.server.app import StartError, open_gateway
+from gateway.server.app import open_gateway
+from gateway.server.listener import StartError
 from tests.servers.redis import RedisServer
 from tests.world import CONFIGURATION, open_world
 

@@ -46,7 +46,9 @@ PACKAGES: Final = {
         Package("curl", ("curl",), (), "curl"),
         Package("redis", ("redis-server",), ("usr/bin",), "redis-server"),
         Package("oidc", ("npm",), (), "npm"),
+        Package("chromium", ("chromium",), (), "chromium"),
         Package("pgbouncer", ("pgbouncer",), ("usr/sbin",), "pgbouncer"),
+        Package("wrk", ("wrk",), (), "wrk"),
     )
 }
 
