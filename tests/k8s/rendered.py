@@ -49,7 +49,7 @@ VARIANTS: Final[Mapping[str, Variant]] = MappingProxyType(
         "ingress": Variant("base", ("cert-manager", "ingress")),
         "redis": Variant("overlays/production", ("redis",)),
         "oracle-wallet": Variant("overlays/production", ("redis", "oracle-wallet")),
-        "pgbouncer": Variant("overlays/staging", ("pgbouncer",)),
+        "pgbouncer": Variant("base", ("cert-manager", "pgbouncer")),
         **({"optional": Variant("overlays/production", _optional())} if _optional() else {}),
     }
 )
@@ -77,12 +77,17 @@ def text(name: str) -> str:
     """What `kubectl apply` would be given."""
     folder = _folder(name)
     try:
-        command = [str(kubectl()), "kustomize", str(folder)]
-        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        return render(folder)
     finally:
         if not folder.is_relative_to(K8S):
             (folder / "kustomization.yaml").unlink()
             folder.rmdir()
+
+
+def render(folder: Path) -> str:
+    """What `kubectl kustomize` makes of a folder."""
+    command = [str(kubectl()), "kustomize", str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert result.returncode == 0, result.stderr
     assert not result.stderr, result.stderr  # deprecated fields are told there
     return result.stdout

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from tests.k8s.rendered import VARIANTS, Object, objects
+from tests.k8s.rendered import K8S, VARIANTS, Object, objects, render
 from tests.k8s.tools import run_package, tools
 
 SCHEMAS: Final[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "schemas.yaml").read_text())
@@ -23,7 +23,7 @@ def type_of(each: Object) -> str:
 def is_custom(each: Object) -> bool:
     """Whether another project defines it: Kubernetes' own groups end with k8s.io or have no dot."""
     group = each["apiVersion"].rpartition("/")[0]
-    return "." in group and not group.endswith(".k8s.io") or group == "gateway.networking.k8s.io"
+    return ("." in group and not group.endswith(".k8s.io")) or group == "gateway.networking.k8s.io"
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -33,6 +33,8 @@ def test_kubernetes_accepts_every_object(release: str, tmp_path: Path) -> None:
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump_all([each for each in objects(name) if not is_custom(each)]))
         files.append(str(path))
+    files.append(str(tmp_path / "example.yaml"))
+    Path(files[-1]).write_text(render(K8S / "examples/postgresql"))
     result = run_package(tools(), "kubernetes_validate", "--strict", "--kubernetes-version", release, *files)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "WARN" not in result.stdout + result.stderr
