@@ -68,6 +68,8 @@ def _folder(name: str) -> Path:
         "resources": [os.path.relpath(K8S / variant.on, folder)],
         "components": [os.path.relpath(K8S / "components" / each, folder) for each in variant.components],
     }
+    if variant.on == "base":
+        written["namespace"] = "mcp-gateway-test"
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(written))
     return folder
 

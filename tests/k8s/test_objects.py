@@ -196,11 +196,11 @@ def _behind_pgbouncer(name: str, clients: int) -> int:
     parser.read_string(one(name, "ConfigMap", "pgbouncer-config")["data"]["pgbouncer.ini"])
     own, deployment = parser["pgbouncer"], one(name, "Deployment", "pgbouncer")["spec"]
     assert deployment["strategy"]["rollingUpdate"]["maxSurge"] == 0
-    assert deployment["replicas"] * own.getint("default_pool_size") <= ADMITTED
+    assert deployment["replicas"] * int(own["default_pool_size"]) <= ADMITTED
     assert own["pool_mode"] == "transaction"
     # One replica must be enough for all clients: the other one may be away.
-    assert clients <= own.getint("max_client_conn")
-    return own.getint("max_client_conn")
+    assert clients <= int(own["max_client_conn"])
+    return int(own["max_client_conn"])
 
 
 def test_overlays_only_patch() -> None:
