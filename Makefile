@@ -56,8 +56,9 @@ image: ## Build the container image with the engine that is there (IMAGE=name:ta
 	fi; \
 	version=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' gateway/__init__.py); \
 	image="$(IMAGE)"; test -n "$$image" || image=localhost/mcp-database-gateway:$$version; \
+	case "$$engine" in *docker*) format=;; *) format="--format docker";; esac; \
 	echo "Building $$image with $$engine"; \
-	$$engine build --file Containerfile --tag "$$image" --build-arg VERSION=$$version \
+	$$engine build $$format --file Containerfile --tag "$$image" --build-arg VERSION=$$version \
 		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) $(ARGS) .
 
 manifests: $(STAMP) ## Render and check the Kubernetes manifests (needs kubectl 1.25, or fetches one)
