@@ -12,6 +12,8 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 Policy = Mapping[str, Any]
+NAMED = {"mcp": 8080, "admin": 9464}
+"""The ports that the gateway's container names; a policy may say the name."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,10 @@ def admits(policies: Iterable[Policy], own: Peer, peer: Peer, direction: str, po
     key, side = ("ingress", "from") if direction == "Ingress" else ("egress", "to")
     return not selecting or any(
         any(_is_peer(each, peer, own.namespace) for each in rule[side])
-        and any(str(each["port"]) == number and each["protocol"] == protocol for each in rule["ports"])
+        and any(
+            str(NAMED.get(each["port"], each["port"])) == number and each["protocol"] == protocol
+            for each in rule["ports"]
+        )
         for spec in selecting
         for rule in spec.get(key, ())
     )

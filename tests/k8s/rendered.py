@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -108,7 +109,8 @@ def every(name: str, kind: str) -> list[Object]:
 
 def one(name: str, kind: str, called: str = "gateway") -> Object:
     """The object of that kind and name; a generated name may have its hash."""
-    (found,) = (each for each in every(name, kind) if each["metadata"]["name"].startswith(called))
+    pattern = re.compile(re.escape(called) + r"(-[a-z0-9]{10})?")
+    (found,) = (each for each in every(name, kind) if pattern.fullmatch(each["metadata"]["name"]))
     return found
 
 

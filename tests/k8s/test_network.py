@@ -70,7 +70,11 @@ def _own(name: str, app: str = "mcp-database-gateway") -> Peer:
 
 def _peers(name: str) -> dict[str, Peer]:
     """Everyone else, those of the same namespace too."""
-    return {**PEERS, "a pod beside it": _own(name, "debug"), "pgbouncer": _own(name, "pgbouncer")}
+    return {
+        **PEERS,
+        "a pod beside it": _own(name, "debug"),
+        **{each: _own(name, each) for each in ("pgbouncer", "otel-collector")},
+    }
 
 
 def admitted(name: str, called: str, app: str) -> Iterator[Flow]:
@@ -91,12 +95,13 @@ CHANGES: Final[dict[str, tuple[set[Flow], set[Flow]]]] = {
     "redis": (set(), {("gateway", "cache zone", "6379/TCP")}),
     "oracle-wallet": (set(), {("gateway", "cache zone", "6379/TCP"), ("gateway", "data zone", "1521/TCP")}),
     "pgbouncer": ({_DIRECT}, {("gateway", "pgbouncer", "6432/TCP")}),
+    "tracing": (set(), {("gateway", "otel-collector", "4317/TCP")}),
 }
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_gateway_has_the_documented_flows_and_no_other(name: str) -> None:
-    fewer, more = CHANGES.get(name, (set(), set()))
+    fewer, more = CHANGES.get("tracing" if "tracing" in VARIANTS[name].components else name, (set(), set()))
     assert fewer <= documented()
     assert set(admitted(name, "gateway", "mcp-database-gateway")) == documented() - fewer | more
 
