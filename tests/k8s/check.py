@@ -18,6 +18,9 @@ EXCEPTIONS: Final = {
     ("staging", "CKV_K8S_43"): "staging takes what was built last under the version's tag; production takes a digest",
     ("ingress", "CKV_K8S_43"): "a test overlay of the base, which leaves naming the image to overlays",
     ("pgbouncer", "CKV_K8S_43"): "the same",
+    ("optional", "CKV_K8S_11"): "a collector may use what CPU is idle; its memory is limited",
+    ("optional", "CKV_K8S_15"): "images of other projects under a version's tag, which do not change",
+    ("optional", "CKV_K8S_43"): "the same; pin your own copies by digest",
 }
 """Checks of checkov that may fail, each with its reason; any other failure counts, and so does one that is gone."""
 
@@ -54,7 +57,7 @@ def main() -> int:
     except MissingProgram as error:
         print(f"make manifests: {error}", file=sys.stderr)
         return 1
-    print("\n".join(wrong) or f"checkov: nothing failed but {len(EXCEPTIONS)} exceptions, listed in tests/k8s/check.py")
+    print("\n".join(wrong) or "checkov: nothing failed but the exceptions listed in tests/k8s/check.py")
     return 1 if wrong else 0
 
 

@@ -66,11 +66,11 @@ def _folder(name: str) -> Path:
     written = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
+        # A component's own objects are in no namespace before an overlay says which.
+        "namespace": kustomization(K8S / variant.on).get("namespace", "mcp-gateway-test"),
         "resources": [os.path.relpath(K8S / variant.on, folder)],
         "components": [os.path.relpath(K8S / "components" / each, folder) for each in variant.components],
     }
-    if variant.on == "base":
-        written["namespace"] = "mcp-gateway-test"
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(written))
     return folder
 
