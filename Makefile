@@ -9,7 +9,7 @@ BENCH ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check soak bench lock conformance clean
+.PHONY: image manifests help install demo test check soak bench lock conformance clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -43,6 +43,27 @@ bench: $(STAMP) ## Measure what a call costs, beside others (BENCH=call, ARGS="-
 
 conformance: $(STAMP) ## Run the official MCP conformance suites (needs npm)
 	@$(BIN)/python -m tests.conformance.run $(ARGS)
+
+image: ## Build the container image with the engine that is there (IMAGE=name:tag, ENGINE=podman)
+	@engine="$(ENGINE)"; \
+	for each in docker podman buildah; do \
+		if [ -z "$$engine" ] && command -v $$each >/dev/null && $$each info >/dev/null 2>&1; then engine=$$each; fi; \
+	done; \
+	if [ -z "$$engine" ]; then \
+		echo "No container engine answers: neither docker, podman nor buildah is there and running." >&2; \
+		echo "Install or start one (Debian: apt-get install podman), or name yours: make image ENGINE=..." >&2; \
+		exit 1; \
+	fi; \
+	version=$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' gateway/__init__.py); \
+	image="$(IMAGE)"; test -n "$$image" || image=localhost/mcp-database-gateway:$$version; \
+	case "$$engine" in *docker*) format=;; *) format="--format docker";; esac; \
+	echo "Building $$image with $$engine"; \
+	$$engine build $$format --file Containerfile --tag "$$image" --build-arg VERSION=$$version \
+		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) $(ARGS) .
+
+manifests: $(STAMP) ## Render and check the Kubernetes manifests (needs kubectl 1.25, or fetches one)
+	@$(BIN)/python -m tests.k8s.check
+	@$(BIN)/python -m pytest -q tests/k8s
 
 lock: $(STAMP) ## Resolve the dependencies anew
 	@$(PIP) install uv
