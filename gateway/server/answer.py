@@ -12,6 +12,8 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.errors import Refused
+
 STREAM_AFTER: Final = 5.0
 """Seconds of silence after which the answer becomes a stream, so that no proxy gives up on it."""
 KEEP_ALIVE: Final = 15.0
@@ -19,6 +21,7 @@ KEEP_ALIVE: Final = 15.0
 MAX_PENDING: Final = 64
 """Progress lines kept for a slow reader; older ones are dropped, which keeps the sequence rising."""
 
+_COMMENT: Final = b": keep-alive\n\n"
 _STREAM_HEADERS: Final = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-cache, no-transform",
@@ -72,7 +75,7 @@ class _Stream:
                 async with asyncio.timeout(KEEP_ALIVE):
                     await self._wake.wait()
             except TimeoutError:
-                await response.write(b": keep-alive\n\n")
+                await response.write(_COMMENT)
 
 
 class Answer:
@@ -84,13 +87,14 @@ class Answer:
         may_stream: whether the client accepts `text/event-stream`.
     """
 
-    __slots__ = ("_headers", "_may_stream", "_request", "_stream", "_timer")
+    __slots__ = ("_direct", "_headers", "_may_stream", "_request", "_stream", "_timer")
 
     def __init__(self, request: web.Request, headers: dict[str, str], *, may_stream: bool) -> None:
         self._request = request
         self._headers = headers
         self._may_stream = may_stream
         self._stream: _Stream | None = None
+        self._direct: web.StreamResponse | None = None
         self._timer: asyncio.TimerHandle | None = None
         if may_stream:
             self._timer = asyncio.get_running_loop().call_later(STREAM_AFTER, self._open)
@@ -100,9 +104,28 @@ class Answer:
         if self._may_stream:
             self._open().say(message)
 
+    async def tell(self, message: bytes) -> None:
+        """Send a message on a stream that stays open, without a writer of its own; not to be mixed with `notify`."""
+        if not self._may_stream:
+            raise Refused(406, "Accept must include text/event-stream: this method answers with a stream.")
+        if self._direct is None:
+            self._stop_timer()
+            self._direct = web.StreamResponse(headers=self._headers | _STREAM_HEADERS)
+            await self._direct.prepare(self._request)
+        await self._direct.write(_event(message))
+
+    async def keep_alive(self) -> None:
+        """Write a comment line on the open stream."""
+        if self._direct is not None:
+            await self._direct.write(_COMMENT)
+
     async def finish(self, message: bytes, status: int, headers: dict[str, str] | None = None) -> web.StreamResponse:
         """Send the result or error; on a stream the status has long been 200."""
         self._stop_timer()
+        if self._direct is not None:
+            await self._direct.write(_event(message))
+            await self._direct.write_eof()
+            return self._direct
         if self._stream is not None:
             return await self._stream.end(message)
         said = {**self._headers, **headers} if headers else self._headers

@@ -21,8 +21,10 @@ from gateway.server.audiences import PATH
 from gateway.server.cors import Cors
 from gateway.server.crowd import Crowd, connections_that_fit
 from gateway.server.endpoint import endpoints
+from gateway.server.events import Announcements
 from gateway.server.headers import Headers
 from gateway.server.health import Health
+from gateway.server.listen import Listening
 from gateway.server.listener import StartError, bind, listen, running
 from gateway.server.mcp import Background
 from gateway.server.reception import Desk, Reception
@@ -47,12 +49,14 @@ class Gateway:
         admin_url: the operators' listener.
         snapshot: what it serves.
         admission: what it counts of its clients.
+        announcements: who is told of changes, and how they are announced.
     """
 
     url: str
     admin_url: str
     snapshot: Snapshot
     admission: Admission
+    announcements: Announcements
 
     async def until_ready(self, limit: float = 10.0) -> None:
         """Wait until calls can be served.
@@ -86,7 +90,8 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     settings = configuration.settings.server
     async with AsyncExitStack() as stack:
         stack.enter_context(tracing.open_tracing())
-        snapshot = await stack.enter_async_context(open_snapshot(configuration))
+        announcements = Announcements()
+        snapshot = await stack.enter_async_context(open_snapshot(configuration, announcements))
         background = Background()
         stack.push_async_callback(background.drain)
         health = Health(lambda: snapshot)
@@ -102,10 +107,11 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         base_url = (settings.public_url or local_url).rstrip("/")
         shared = snapshot.redis if configuration.settings.limits.backend == "redis" else None
         admission = Admission(configuration.settings.limits, shared)
-        app = _app(snapshot, health, background, admission, base_url)
+        app = _app(snapshot, health, background, admission, Listening(announcements), base_url)
         await stack.enter_async_context(_listening(app, main_socket, settings))
+        stack.callback(announcements.close)
         stack.callback(_begin_to_stop, health, background, settings.shutdown_grace)
-        gateway = Gateway(local_url + PATH, _url(admin.host, admin_socket), snapshot, admission)
+        gateway = Gateway(local_url + PATH, _url(admin.host, admin_socket), snapshot, admission, announcements)
         _log.info("serving", extra={"url": gateway.url, "admin_url": gateway.admin_url, "tools": len(snapshot.catalog)})
         yield gateway
 
@@ -117,7 +123,12 @@ def _begin_to_stop(health: Health, background: Background, grace: float) -> None
 
 
 def _app(
-    snapshot: Snapshot, health: Health, background: Background, admission: Admission, base_url: str
+    snapshot: Snapshot,
+    health: Health,
+    background: Background,
+    admission: Admission,
+    listening: Listening,
+    base_url: str,
 ) -> web.Application:
     """The agents' listener: the endpoint, its OAuth metadata, and health."""
     cors = Cors(snapshot.settings.server.allowed_origins)
@@ -127,7 +138,7 @@ def _app(
     for endpoint in endpoints(snapshot.settings, base_url):
         scopes = endpoint.catalog(snapshot).entry_scopes
         refusals = Refusals(base_url + _METADATA + endpoint.path, scopes)
-        desk = Desk(endpoint, Transport(endpoint, background, refusals, admission), refusals)
+        desk = Desk(endpoint, Transport(endpoint, background, refusals, admission, listening), refusals)
         app.router.add_route("*", endpoint.path, partial(reception.receive, desk))
         document = _document(resource_metadata(endpoint.resource, snapshot.settings.auth, scopes, endpoint.title), cors)
         for path in (_METADATA + endpoint.path, *(() if endpoint.toolset else (_METADATA,))):

@@ -35,6 +35,8 @@ from gateway.server.admission import Admission
 from gateway.server.answer import Answer
 from gateway.server.endpoint import Endpoint
 from gateway.server.jsonrpc import Message, error_bytes, notification_bytes, parse, result_bytes, wire_int
+from gateway.server.listen import Listening
+from gateway.server.outlet import Outlet
 from gateway.server.record import Record
 from gateway.server.refusals import Refusals
 from gateway.server.snapshot import Snapshot
@@ -85,7 +87,7 @@ def _accepts(accept: str) -> tuple[bool, bool]:
     return anything or bool(ranges & {"application/json", "application/*"}), "text/event-stream" in ranges
 
 
-def _reporter(answer: Answer, message: Message) -> Report:
+def reporter(outlet: Outlet, message: Message) -> Report:
     """What turns a line of progress into a notification, if the client asked for progress."""
     token = progress_token_from_params(message.params)
     if token is None:
@@ -94,7 +96,7 @@ def _reporter(answer: Answer, message: Message) -> Report:
 
     def report(line: str) -> None:
         params = {"progressToken": wire_int(token), "progress": next(steps), "message": line}
-        answer.notify(notification_bytes("notifications/progress", params))
+        outlet.notify(notification_bytes("notifications/progress", params))
 
     return report
 
@@ -107,16 +109,23 @@ class Transport:
         background: where writes are seen through whose client has left.
         refusals: how errors become answers.
         admission: how much of a client's work runs at once.
+        listening: who is told of changes.
     """
 
     def __init__(
-        self, endpoint: Endpoint, background: mcp.Background, refusals: Refusals, admission: Admission
+        self,
+        endpoint: Endpoint,
+        background: mcp.Background,
+        refusals: Refusals,
+        admission: Admission,
+        listening: Listening,
     ) -> None:
         self._endpoint = endpoint
         self._server = mcp.build_server(endpoint.about)
         self._background = background
         self._refusals = refusals
         self._admission = admission
+        self._listening = listening
 
     async def serve(
         self, request: web.Request, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
@@ -138,16 +147,18 @@ class Transport:
             raise Refused(406, "Accept must include application/json, and text/event-stream for streams.")
         answer = Answer(request, {"X-Request-ID": correlation_id}, may_stream=takes_stream)
         try:
-            call = Call(correlation_id, principal, deadline, _reporter(answer, message))
+            call = Call(correlation_id, principal, deadline, reporter(answer, message))
             catalog = self._endpoint.catalog(snapshot)
-            exchange = mcp.Exchange(call, snapshot, catalog, answer, self._background, self._admission, is_modern)
-            return await self._answer(request, exchange, message, record)
+            exchange = mcp.Exchange(
+                call, snapshot, catalog, answer, self._background, self._admission, self._listening, is_modern
+            )
+            return await self._answer(request, answer, exchange, message, record)
         except BaseException:
             await answer.abandon()
             raise
 
     async def _answer(
-        self, request: web.Request, exchange: mcp.Exchange, message: Message, record: Record
+        self, request: web.Request, answer: Answer, exchange: mcp.Exchange, message: Message, record: Record
     ) -> web.StreamResponse:
         headers: dict[str, str] = {}
         try:
@@ -165,7 +176,7 @@ class Transport:
             record.outcome, record.rows = exchange.result.code or "ok", exchange.result.row_count
             record.detail = record.detail or exchange.result.detail
         record.tool = exchange.tool
-        return await exchange.answer.finish(body, status, headers)
+        return await answer.finish(body, status, headers)
 
 
 def _status(error: Exception, wire: Wire, exchange: mcp.Exchange) -> int:
