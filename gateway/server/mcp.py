@@ -172,21 +172,24 @@ _EMPTY_LISTS: Final = {
 class _Server(Server[Snapshot]):
     """The SDK's server; it tells of changed tools, though not through the SDK's own handler."""
 
+    tells_of_changes = False
+
     def get_capabilities(
         self, *args: Any, protocol_version: str | None = None, **named: Any
     ) -> types.ServerCapabilities:
         """What `server/discover` and `initialize` announce."""
         found = super().get_capabilities(*args, protocol_version=protocol_version, **named)
-        if protocol_version in MODERN_PROTOCOL_VERSIONS:
+        if self.tells_of_changes or protocol_version in MODERN_PROTOCOL_VERSIONS:
             found.tools = types.ToolsCapability(list_changed=True)
         return found
 
 
-def build_server(about: str = "") -> Server[Snapshot]:
+def build_server(about: str = "", *, tells_of_changes: bool = False) -> Server[Snapshot]:
     """The SDK's server with our handlers; one for each door, the snapshot comes with each request.
 
     Args:
         about: what is told of the door before anything else.
+        tells_of_changes: whether clients of the handshake era hear of changed tools, too.
     """
     private, public = CacheHint(_LIST_TTL_MS, "private"), CacheHint(_LIST_TTL_MS, "public")
     server = _Server(
@@ -202,6 +205,7 @@ def build_server(about: str = "") -> Server[Snapshot]:
             "resources/templates/list": private,
         },
     )
+    server.tells_of_changes = tells_of_changes
     server.add_request_handler("tools/list", types.PaginatedRequestParams, _list_tools)
     for method, key in _EMPTY_LISTS.items():
         server.add_request_handler(method, types.PaginatedRequestParams, _empty_list(key))

@@ -42,8 +42,10 @@ from gateway.server.refusals import Refusals
 from gateway.server.snapshot import Snapshot
 
 _log: Final = logging.getLogger("gateway.server")
-_ASSUMED_VERSION: Final = "2025-03-26"
-_MAX_METHOD: Final = 64
+ASSUMED_VERSION: Final = "2025-03-26"
+"""What a client speaks that does not say (MCP 2025-06-18, Transports)."""
+MAX_METHOD: Final = 64
+"""Characters of a method in the log."""
 
 
 async def read_body(request: web.Request, limit: int, seconds: float) -> bytes:
@@ -138,7 +140,7 @@ class Transport:
         settings = snapshot.settings.server
         deadline = asyncio.get_running_loop().time() + settings.call_timeout
         message = parse(await read_body(request, settings.max_request_bytes, settings.body_timeout))
-        record.method = message.method[:_MAX_METHOD]
+        record.method = message.method[:MAX_METHOD]
         is_modern = _is_modern(request)
         if message.id is None:
             return _acknowledge(request, is_modern, correlation_id)
@@ -213,7 +215,7 @@ def _protocol_version(request: web.Request, exchange: mcp.Exchange, message: Mes
         ProtocolError: the modern ladder refused it.
     """
     if not exchange.is_modern:
-        return request.headers.get(MCP_PROTOCOL_VERSION_HEADER, _ASSUMED_VERSION)
+        return request.headers.get(MCP_PROTOCOL_VERSION_HEADER, ASSUMED_VERSION)
     if duplicated := find_duplicated_routing_header(request.headers.items()):
         raise ProtocolError(HEADER_MISMATCH, f"{duplicated} header appears more than once")
     route = classify_inbound_request(message.body, headers=request.headers)
