@@ -57,7 +57,7 @@ async def open_conversation(
         identity = Identity(token, user, found[toolset])
         await _until(lambda: snapshot.verifier.is_ready or not token, _PROVIDER_WITHIN)
         await identity.principal(snapshot)
-        await _until(lambda: snapshot.is_ready, _SOURCES_WITHIN)
+        await _until(lambda: all(source.is_up for source in snapshot.sources.values()), _SOURCES_WITHIN)
         admission = Admission(settings.limits, shared)
         yield Conversation(pipe, snapshot, found[toolset], identity, background, admission, announcements)
 

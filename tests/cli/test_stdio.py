@@ -64,7 +64,7 @@ class Child:
     async def close(self) -> tuple[list[dict[str, Any]], str]:
         """Close standard input; what still came, and what was logged."""
         async with asyncio.timeout(15):
-            out, err = await self.process.communicate()
+            out, err = await self.process.communicate(b"")
         return [json.loads(line) for line in out.splitlines()], err.decode()
 
 
