@@ -8,8 +8,10 @@ from ipaddress import ip_network
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from gateway.config import oracle
 from gateway.config.accounts import credentials
 from gateway.config.addresses import is_loopback
+from gateway.config.audit import audit_contradictions
 from gateway.config.budgets import limits
 from gateway.config.introspection import IntrospectionSettings
 from gateway.config.issuers import TrustedIssuer, misfits, resolve
@@ -18,7 +20,7 @@ from gateway.config.models import GatewaySettings
 from gateway.config.permissions import permissions
 from gateway.config.problems import Finding, KeyPath
 from gateway.config.redis import MIN_KEY_LENGTH, RedisSettings
-from gateway.config.sources import PostgresqlSettings, SourceSettings, SqliteSettings
+from gateway.config.sources import OracleSettings, PostgresqlSettings, SourceSettings, SqliteSettings
 from gateway.config.tools import ToolSettings
 from gateway.config.validation import suggestion
 
@@ -35,6 +37,7 @@ def find_contradictions(settings: GatewaySettings, names: frozenset[str] | None)
     """
     yield from _server(settings)
     yield from _auth(settings)
+    yield from audit_contradictions(settings.audit, settings.sources)
     if settings.redis is not None:
         yield from _redis(settings.redis)
     yield from limits(settings)
@@ -150,6 +153,10 @@ def _source(path: KeyPath, source: SourceSettings) -> Iterator[Finding]:
         yield from credentials(path, source)
     if isinstance(source, PostgresqlSettings):
         yield from _postgresql(path, source)
+    if isinstance(source, OracleSettings):
+        yield from oracle.contradictions(path, source)
+    if isinstance(source, PostgresqlSettings | OracleSettings):
+        yield from _secrets(path, source)
 
 
 def _postgresql(path: KeyPath, source: PostgresqlSettings) -> Iterator[Finding]:
@@ -159,6 +166,9 @@ def _postgresql(path: KeyPath, source: PostgresqlSettings) -> Iterator[Finding]:
         yield Finding((*path, "hosts"), "expected either host or hosts, got both", ((*path, "host"),))
     if source.token is not None and source.password is not None:
         yield Finding((*path, "token"), "expected either password or token, got both", ((*path, "password"),))
+
+
+def _secrets(path: KeyPath, source: PostgresqlSettings | OracleSettings) -> Iterator[Finding]:
     if source.token is not None and (trouble := _url_trouble(source.token.url, may_have_query=True)):
         yield Finding((*path, "token", "url"), trouble)
     if (source.tls.certificate is None) != (source.tls.key is None):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from gateway.config.loader import Configuration
 from gateway.config.server import ServerSettings
 from gateway.server.admission import Admission
 from gateway.server.audiences import PATH
+from gateway.server.auditing import note_start
 from gateway.server.cors import Cors
 from gateway.server.crowd import Crowd, connections_that_fit
 from gateway.server.endpoint import endpoints
@@ -29,10 +30,13 @@ from gateway.server.listener import StartError, bind, listen, running
 from gateway.server.mcp import Background
 from gateway.server.reception import Desk, Reception
 from gateway.server.refusals import Refusals
+from gateway.server.routes import READ, Handler, Routes
+from gateway.server.sinks import open_audit
 from gateway.server.snapshot import Snapshot, open_snapshot
 from gateway.server.tls import CertificateError, Certificates
 from gateway.server.transport import Transport
 from gateway.telemetry import tracing
+from gateway.telemetry.audit import events
 
 _log: Final = logging.getLogger("gateway.server")
 _POLL: Final = 0.01
@@ -90,8 +94,9 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     settings = configuration.settings.server
     async with AsyncExitStack() as stack:
         stack.enter_context(tracing.open_tracing())
+        audit = await stack.enter_async_context(open_audit(configuration))
         announcements = Announcements()
-        snapshot = await stack.enter_async_context(open_snapshot(configuration, announcements))
+        snapshot = await stack.enter_async_context(open_snapshot(configuration, audit, announcements))
         background = Background()
         stack.push_async_callback(background.drain)
         health = Health(lambda: snapshot)
@@ -99,7 +104,9 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         admin_socket = bind(admin.host, admin.port, "admin")
         crowd = Crowd(_ADMIN_CONNECTIONS, settings.header_timeout)
         await stack.enter_async_context(
-            listen(_admin_app(health), admin_socket, crowd, handshake_timeout=settings.header_timeout, grace=1.0)
+            listen(
+                _admin_routes(health).serve, admin_socket, crowd, handshake_timeout=settings.header_timeout, grace=1.0
+            )
         )
         main_socket = bind(settings.host, settings.port, "server")
         stack.callback(main_socket.close)
@@ -107,12 +114,14 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         base_url = (settings.public_url or local_url).rstrip("/")
         shared = snapshot.redis if configuration.settings.limits.backend == "redis" else None
         admission = Admission(configuration.settings.limits, shared)
-        app = _app(snapshot, health, background, admission, Listening(announcements), base_url)
-        await stack.enter_async_context(_listening(app, main_socket, settings))
+        routes = _routes(snapshot, health, background, admission, Listening(announcements), base_url)
+        await stack.enter_async_context(_listening(routes.serve, main_socket, settings))
         stack.callback(announcements.close)
         stack.callback(_begin_to_stop, health, background, settings.shutdown_grace)
+        stack.callback(audit.note, events.GATEWAY_STOP, {"url": local_url + PATH})
         gateway = Gateway(local_url + PATH, _url(admin.host, admin_socket), snapshot, admission, announcements)
         _log.info("serving", extra={"url": gateway.url, "admin_url": gateway.admin_url, "tools": len(snapshot.catalog)})
+        note_start(audit, configuration, gateway.url)
         yield gateway
 
 
@@ -122,36 +131,35 @@ def _begin_to_stop(health: Health, background: Background, grace: float) -> None
     _log.info("stopping", extra={"grace_s": grace})
 
 
-def _app(
+def _routes(
     snapshot: Snapshot,
     health: Health,
     background: Background,
     admission: Admission,
     listening: Listening,
     base_url: str,
-) -> web.Application:
-    """The agents' listener: the endpoint, its OAuth metadata, and health."""
+) -> Routes:
+    """The agents' listener: the endpoints, their OAuth metadata, and health."""
     cors = Cors(snapshot.settings.server.allowed_origins)
+    headers = Headers(cors, is_secure=base_url.startswith("https:"))
     reception = Reception(snapshot, admission, cors)
-    app = web.Application()
-    app.on_response_prepare.append(Headers(cors, is_secure=base_url.startswith("https:")).complete)
+    routes = Routes(headers)
     for endpoint in endpoints(snapshot.settings, base_url):
         scopes = endpoint.catalog(snapshot).entry_scopes
         refusals = Refusals(base_url + _METADATA + endpoint.path, scopes)
-        desk = Desk(endpoint, Transport(endpoint, background, refusals, admission, listening), refusals)
-        app.router.add_route("*", endpoint.path, partial(reception.receive, desk))
+        transport = Transport(endpoint, background, refusals, admission, listening, headers)
+        routes.add(endpoint.path, partial(reception.receive, Desk(endpoint, transport, refusals)))
         document = _document(resource_metadata(endpoint.resource, snapshot.settings.auth, scopes, endpoint.title), cors)
+        methods = READ | {"OPTIONS"} if cors.is_on else READ
         for path in (_METADATA + endpoint.path, *(() if endpoint.toolset else (_METADATA,))):
-            app.router.add_get(path, document)
-            if cors.is_on:
-                app.router.add_options(path, document)
-    app.router.add_get("/healthz/live", health.live)
-    app.router.add_get("/healthz/ready", health.ready)
-    return app
+            routes.add(path, document, methods)
+    routes.add("/healthz/live", health.live, READ)
+    routes.add("/healthz/ready", health.ready, READ)
+    return routes
 
 
-def _document(content: Mapping[str, Any], cors: Cors) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    async def answer(request: web.Request) -> web.StreamResponse:
+def _document(content: Mapping[str, Any], cors: Cors) -> Handler:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
         if (preflight := cors.preflight(request, "GET")) is not None:
             return preflight
         return web.json_response(content, headers={"Cache-Control": "public, max-age=300"})
@@ -159,16 +167,15 @@ def _document(content: Mapping[str, Any], cors: Cors) -> Callable[[web.Request],
     return answer
 
 
-def _admin_app(health: Health) -> web.Application:
-    app = web.Application()
-    app.on_response_prepare.append(Headers(Cors(()), is_secure=False).complete)
-    app.router.add_get("/healthz/live", health.live)
-    app.router.add_get("/healthz/ready", health.ready_in_detail)
-    return app
+def _admin_routes(health: Health) -> Routes:
+    routes = Routes(Headers(Cors(()), is_secure=False))
+    routes.add("/healthz/live", health.live, READ)
+    routes.add("/healthz/ready", health.ready_in_detail, READ)
+    return routes
 
 
 @asynccontextmanager
-async def _listening(app: web.Application, listener: socket.socket, settings: ServerSettings) -> AsyncIterator[None]:
+async def _listening(serve: Handler, listener: socket.socket, settings: ServerSettings) -> AsyncIterator[None]:
     """The agents' listener, in TLS where there is a certificate, which is then looked after."""
     crowd = Crowd(connections_that_fit(settings.max_connections), settings.header_timeout)
     async with AsyncExitStack() as stack:
@@ -180,7 +187,7 @@ async def _listening(app: web.Application, listener: socket.socket, settings: Se
                 raise StartError(error.message) from error
             await stack.enter_async_context(running(certificates.watch()))
         listening = listen(
-            app,
+            serve,
             listener,
             crowd,
             handshake_timeout=settings.header_timeout,

@@ -21,6 +21,7 @@ from gateway.context import Call
 from gateway.errors import GatewayError, ProtocolError, RateLimited, to_wire
 from gateway.server import mcp
 from gateway.server.admission import Admission
+from gateway.server.auditing import note_denial
 from gateway.server.endpoint import Endpoint
 from gateway.server.events import Announcements, Kind
 from gateway.server.jsonrpc import (
@@ -152,6 +153,7 @@ class Conversation:
 
     async def _answer(self, message: Message, correlation_id: str, record: Record) -> bytes:
         snapshot, deadline = self._snapshot, asyncio.get_running_loop().time()
+        exchange: mcp.Exchange | None = None
         try:
             principal = await self._identity.principal(snapshot)
             record.client = principal.client_id or principal.subject
@@ -163,6 +165,7 @@ class Conversation:
             exchange = mcp.Exchange(
                 call, snapshot, catalog, outlet, self._background, admission, self._listening, is_modern
             )
+            exchange.address = record.address
             result = await mcp.handle(self._server, exchange, message, self._version_of(message, is_modern))
             self._note(message, result)
             record.tool = exchange.tool
@@ -173,6 +176,8 @@ class Conversation:
         except Exception as error:  # noqa: BLE001 - whatever failed, the client gets an answer that says nothing of it
             if not isinstance(error, GatewayError):
                 _log.exception("request failed inside the gateway")
+            if exchange is not None:
+                note_denial(error, exchange, message)
             record.outcome, record.detail = str(to_wire(error).code), getattr(error, "detail", "")
             return _error(message.id, error)
 

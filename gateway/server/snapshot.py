@@ -14,6 +14,7 @@ from gateway.database.sources import Source, open_sources
 from gateway.net.redis import Redis, open_redis
 from gateway.server.audiences import accepting
 from gateway.server.events import Announcements
+from gateway.telemetry.audit.recorder import Audit
 from gateway.tools.catalog import Catalog, build, toolsets
 from gateway.tools.loading import engines_of
 from gateway.tools.scopes import ScopeRules, scope_rules
@@ -29,23 +30,28 @@ class Snapshot:
     toolsets: Mapping[str, Catalog]
     scopes: ScopeRules
     sources: Mapping[str, Source]
+    audit: Audit
     redis: Redis | None = None
 
     @property
     def is_ready(self) -> bool:
-        """Whether calls can be served: keys were loaded, one source is up and every required one is."""
+        """Whether calls can be served: keys were loaded, one source is up and every required one is, the audit too."""
         sources = self.sources.values()
         any_up = not sources or any(source.is_up for source in sources)
-        return self.verifier.is_ready and any_up and all(source.is_up for source in sources if source.required)
+        all_up = all(source.is_up for source in sources if source.required)
+        return self.verifier.is_ready and any_up and all_up and not self.audit.is_refusing
 
 
 @asynccontextmanager
-async def open_snapshot(configuration: Configuration, announcements: Announcements) -> AsyncIterator[Snapshot]:
+async def open_snapshot(
+    configuration: Configuration, audit: Audit, announcements: Announcements
+) -> AsyncIterator[Snapshot]:
     """Build everything a configuration names; databases and providers are reached in the background.
 
     Args:
-        configuration: what to open.
-        announcements: told when a database changed what `tools/list` answers.
+        configuration: what to serve.
+        audit: outlives the snapshot.
+        announcements: outlives it, too; told when a database changed what `tools/list` answers.
 
     Raises:
         ConfigError: a tool cannot be built, or a package is missing.
@@ -60,4 +66,4 @@ async def open_snapshot(configuration: Configuration, announcements: Announcemen
             open_sources(settings, engines, catalog.statements(), announcements.announce_tools_changed)
         )
         groups, scopes = toolsets(catalog, settings), scope_rules(settings)
-        yield Snapshot(settings, verifier, catalog, groups, scopes, sources, redis)
+        yield Snapshot(settings, verifier, catalog, groups, scopes, sources, audit, redis)

@@ -9,6 +9,7 @@ from typing import Final
 
 from gateway.config.loader import Configuration
 from gateway.server.admission import Admission
+from gateway.server.auditing import note_start, note_success
 from gateway.server.conversation import Conversation
 from gateway.server.endpoint import endpoints
 from gateway.server.events import Announcements
@@ -16,8 +17,10 @@ from gateway.server.listener import StartError
 from gateway.server.local import Identity
 from gateway.server.mcp import Background
 from gateway.server.pipe import Pipe
+from gateway.server.sinks import STDERR, open_audit
 from gateway.server.snapshot import open_snapshot
 from gateway.telemetry import tracing
+from gateway.telemetry.audit import events
 
 _TICK: Final = 0.01
 _PROVIDER_WITHIN: Final = 10.0
@@ -49,14 +52,19 @@ async def open_conversation(
         raise StartError(f"There is no toolset {toolset}; known are: {', '.join(filter(None, found)) or 'none'}.")
     async with AsyncExitStack() as stack:
         stack.enter_context(tracing.open_tracing())
+        # A sink that writes to standard output would break into the client's messages.
+        audit = await stack.enter_async_context(open_audit(configuration, stream=STDERR))
         announcements = Announcements()
-        snapshot = await stack.enter_async_context(open_snapshot(configuration, announcements))
+        snapshot = await stack.enter_async_context(open_snapshot(configuration, audit, announcements))
         background = Background()
         stack.push_async_callback(background.drain)
         shared = snapshot.redis if settings.limits.backend == "redis" else None
         identity = Identity(token, user, found[toolset])
         await _until(lambda: snapshot.verifier.is_ready or not token, _PROVIDER_WITHIN)
-        await identity.principal(snapshot)
+        principal = await identity.principal(snapshot)
+        note_success(audit, principal, "", "local")
+        note_start(audit, configuration, "stdio")
+        stack.callback(audit.note, events.GATEWAY_STOP, {"url": "stdio"})
         await _until(lambda: all(source.is_up for source in snapshot.sources.values()), _SOURCES_WITHIN)
         admission = Admission(settings.limits, shared)
         yield Conversation(pipe, snapshot, found[toolset], identity, background, admission, announcements)

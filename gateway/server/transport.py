@@ -33,7 +33,9 @@ from gateway.errors import GatewayError, ProtocolError, Refused, Wire, to_wire
 from gateway.server import mcp
 from gateway.server.admission import Admission
 from gateway.server.answer import Answer
+from gateway.server.auditing import note_denial
 from gateway.server.endpoint import Endpoint
+from gateway.server.headers import Headers
 from gateway.server.jsonrpc import Message, error_bytes, notification_bytes, parse, result_bytes, wire_int
 from gateway.server.listen import Listening
 from gateway.server.outlet import Outlet
@@ -48,7 +50,7 @@ MAX_METHOD: Final = 64
 """Characters of a method in the log."""
 
 
-async def read_body(request: web.Request, limit: int, seconds: float) -> bytes:
+async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> bytes:
     """The request's body, refused as soon as it is too large, too slow or not JSON by its own account.
 
     Raises:
@@ -112,6 +114,7 @@ class Transport:
         refusals: how errors become answers.
         admission: how much of a client's work runs at once.
         listening: who is told of changes.
+        headers: what a stream carries as every answer does.
     """
 
     def __init__(
@@ -121,6 +124,7 @@ class Transport:
         refusals: Refusals,
         admission: Admission,
         listening: Listening,
+        headers: Headers,
     ) -> None:
         self._endpoint = endpoint
         self._server = mcp.build_server(endpoint.about)
@@ -128,9 +132,10 @@ class Transport:
         self._refusals = refusals
         self._admission = admission
         self._listening = listening
+        self._headers = headers
 
     async def serve(
-        self, request: web.Request, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
+        self, request: web.BaseRequest, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
     ) -> web.StreamResponse:
         """Body, JSON, era, headers; then the SDK, then the answer.
 
@@ -147,20 +152,21 @@ class Transport:
         takes_json, takes_stream = _accepts(request.headers.get(hdrs.ACCEPT, "*/*"))
         if not takes_json and not takes_stream:
             raise Refused(406, "Accept must include application/json, and text/event-stream for streams.")
-        answer = Answer(request, {"X-Request-ID": correlation_id}, may_stream=takes_stream)
+        answer = Answer(request, {"X-Request-ID": correlation_id}, self._headers, may_stream=takes_stream)
         try:
             call = Call(correlation_id, principal, deadline, reporter(answer, message))
             catalog = self._endpoint.catalog(snapshot)
             exchange = mcp.Exchange(
                 call, snapshot, catalog, answer, self._background, self._admission, self._listening, is_modern
             )
+            exchange.address = record.address
             return await self._answer(request, answer, exchange, message, record)
         except BaseException:
             await answer.abandon()
             raise
 
     async def _answer(
-        self, request: web.Request, answer: Answer, exchange: mcp.Exchange, message: Message, record: Record
+        self, request: web.BaseRequest, answer: Answer, exchange: mcp.Exchange, message: Message, record: Record
     ) -> web.StreamResponse:
         headers: dict[str, str] = {}
         try:
@@ -170,6 +176,7 @@ class Transport:
         except Exception as error:  # noqa: BLE001 - whatever failed, the client gets an answer that says nothing of it
             if not isinstance(error, GatewayError):
                 _log.exception("request failed inside the gateway")
+            note_denial(error, exchange, message)
             wire = to_wire(error)
             record.outcome, record.detail = str(wire.code), getattr(error, "detail", "")
             body, status = error_bytes(message.id, wire.code, wire.message, wire.data), _status(error, wire, exchange)
@@ -190,12 +197,12 @@ def _status(error: Exception, wire: Wire, exchange: mcp.Exchange) -> int:
     return 200
 
 
-def _is_modern(request: web.Request) -> bool:
+def _is_modern(request: web.BaseRequest) -> bool:
     version = request.headers.get(MCP_PROTOCOL_VERSION_HEADER)
     return version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS
 
 
-def _acknowledge(request: web.Request, is_modern: bool, correlation_id: str) -> web.Response:
+def _acknowledge(request: web.BaseRequest, is_modern: bool, correlation_id: str) -> web.Response:
     """202 for a notification: nothing in a stateless exchange can act on one."""
     if is_modern:
         rejection = unsupported_protocol_version_rejection(request.headers[MCP_PROTOCOL_VERSION_HEADER])
@@ -208,7 +215,7 @@ def _rejected(rejection: InboundLadderRejection) -> ProtocolError:
     return ProtocolError(rejection.code, rejection.message, data=rejection.data)
 
 
-def _protocol_version(request: web.Request, exchange: mcp.Exchange, message: Message) -> str:
+def _protocol_version(request: web.BaseRequest, exchange: mcp.Exchange, message: Message) -> str:
     """The revision that this one request speaks, once its headers agree with its body.
 
     Raises:
@@ -226,7 +233,7 @@ def _protocol_version(request: web.Request, exchange: mcp.Exchange, message: Mes
     return route.protocol_version
 
 
-def _check_param_headers(request: web.Request, exchange: mcp.Exchange, params: Mapping[str, object]) -> None:
+def _check_param_headers(request: web.BaseRequest, exchange: mcp.Exchange, params: Mapping[str, object]) -> None:
     name, arguments = params.get("name"), params.get("arguments") or {}
     if not isinstance(name, str) or not isinstance(arguments, dict):
         return

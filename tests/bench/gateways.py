@@ -59,18 +59,19 @@ def configuration(world: World, **overrides: Any) -> dict[str, Any]:
     password = world.folder / "password"
     password.write_text(str(world.account["password"]))
     account = {name: value for name, value in world.account.items() if name != "password"}
+    pool = {"min": 16, "max": 16, **overrides.pop("pool", {})}
     source = {
         "engine": "postgresql",
         **account,
         "password": f"${{file:{password}}}",
         "tls": {"mode": "verify-full", "ca": str(world.ca)},
         "required": True,
-        "pool": {"min": 16, "max": 16, **overrides.pop("pool", {})},
+        "pool": {"max_per_client": pool["max"], **pool},  # the load is one client
         **overrides.pop("source", {}),
     }
     settings: dict[str, Any] = {
         "admin": {"port": 0},
-        "limits": {"requests_per_minute": 60_000_000, "burst": 1_000_000},
+        "limits": {"requests_per_minute": 1_000_000, "burst": 1_000_000, "concurrency_per_client": 1000},
         "auth": {"issuers": [{"issuer": world.issuer, "audiences": [AUDIENCE]}], "default_scopes": [SCOPE]},
         "sources": {"shop": source},
         "tools": {name: {"source": "shop", "scopes": [SCOPE], **tool} for name, tool in TOOLS.items()},

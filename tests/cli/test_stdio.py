@@ -196,7 +196,7 @@ async def test_the_end_of_input_waits_for_answers(tmp_path: Path) -> None:
 
 
 async def test_a_client_that_is_gone_ends_what_runs(tmp_path: Path) -> None:
-    """Both pipes closed, as when the client is killed: nobody waits for the answer, so nothing waits for the database."""
+    """Both pipes closed, as when the client is killed: nobody waits for the answer any more."""
     source, sink = os.pipe()
     database, path = tmp_path / "shop.sqlite", tmp_path / "stdio.yaml"
     make_shop(database)
@@ -238,7 +238,8 @@ async def test_sigterm_ends_it_although_a_call_runs(tmp_path: Path) -> None:
 async def test_listening_and_its_end(tmp_path: Path) -> None:
     """A table that comes late changes what `tools/list` says: told to who listens, and to who shook hands."""
     text = LOCAL.replace("tools:\n", '  late: {engine: sqlite, path: "${env:LATE}"}\ntools:\n', 1)
-    text += "  late: {description: Late., source: late, any_scopes: ['customers:read'], statement: select name from things}\n"
+    text += "  late: {description: Late., source: late, any_scopes: ['customers:read'], "
+    text += "statement: select name from things}\n"
     late = tmp_path / "late.sqlite"
     async with child(tmp_path, text, environment={"LATE": str(late)}) as gateway:
         await gateway.ask(HELLO)
