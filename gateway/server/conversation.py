@@ -44,6 +44,7 @@ from gateway.telemetry import logs, tracing
 MAX_REQUESTS: Final = 128
 """Requests of the client under way at once."""
 _POLL: Final = 0.1
+_LONG: Final = 3600.0
 _log: Final = logging.getLogger("gateway.server")
 
 
@@ -196,10 +197,13 @@ class Conversation:
 
     async def _tell_of_changes(self) -> None:
         """Clients of the handshake era are told without having asked, as their revisions have it."""
-        with self._announcements.listener({Kind.TOOLS}) as listener:
+        listener = self._announcements.join((Kind.TOOLS,))
+        try:
             while not listener.is_ended:
-                if await listener.take(3600.0) is not None and self._is_greeted:
+                if await listener.take(_LONG) is not None and self._is_greeted:
                     self._pipe.notify(notification_bytes("notifications/tools/list_changed", {}))
+        finally:
+            self._announcements.leave(listener)
 
     async def _write(self, body: bytes) -> None:
         try:

@@ -9,8 +9,6 @@ configuration and the databases by itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final
 
@@ -27,11 +25,11 @@ class Kind(StrEnum):
 
 
 class Listener:
-    """One who listens. Made by `Announcements.listener`; used by one task."""
+    """One who listens. Made by `Announcements.join`; used by one task."""
 
     __slots__ = ("_pending", "_wake", "is_ended", "kinds")
 
-    def __init__(self, kinds: frozenset[Kind]) -> None:
+    def __init__(self, kinds: tuple[Kind, ...]) -> None:
         self.kinds = kinds
         self.is_ended = False
         self._pending: set[Kind] | None = None
@@ -89,17 +87,17 @@ class Announcements:
         if self._timer is None and self._listeners and not self._is_closed:
             self._timer = asyncio.get_running_loop().call_later(SETTLE, self._begin)
 
-    @contextmanager
-    def listener(self, kinds: Iterable[Kind]) -> Iterator[Listener]:
-        """Listen while the block runs."""
-        listener = Listener(frozenset(kinds))
+    def join(self, kinds: tuple[Kind, ...]) -> Listener:
+        """Listen, until `leave`."""
+        listener = Listener(kinds)
         if self._is_closed:
             listener.end()
         self._listeners[listener] = None
-        try:
-            yield listener
-        finally:
-            del self._listeners[listener]
+        return listener
+
+    def leave(self, listener: Listener) -> None:
+        """Listen no more."""
+        del self._listeners[listener]
 
     def close(self) -> None:
         """End every listener, after what was announced and not yet told."""

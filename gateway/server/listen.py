@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
@@ -65,12 +64,14 @@ class Listening:
             Refused: the client takes no stream.
         """
         wanted = (message.params or {})["notifications"]
-        kinds = [kind for kind in Kind if wanted.get(kind) is True]
+        kinds = tuple(kind for kind in Kind if wanted.get(kind) is True)
+        message.forget()
         meta = {SUBSCRIPTION_ID_META_KEY: wire_int(message.id)}
         due = _due(principal, settings)
-        with self._place(principal, settings), self._announcements.listener(kinds) as listener:
-            acknowledged = {"notifications": {kind.value: True for kind in kinds}, "_meta": meta}
-            await outlet.tell(notification_bytes("notifications/subscriptions/acknowledged", acknowledged))
+        caller = self._take_place(principal, settings)
+        listener = self._announcements.join(kinds)
+        try:
+            await outlet.tell(_acknowledgement(kinds, meta))
             while (left := due - time.time()) > 0:
                 kind = await listener.take(min(KEEP_ALIVE, left))
                 if kind is not None:
@@ -79,10 +80,12 @@ class Listening:
                     return {**meta, ENDED: "shutdown"}
                 else:
                     await outlet.keep_alive()
+        finally:
+            self._announcements.leave(listener)
+            self._give_place(caller)
         return {**meta, ENDED: "token_due"}
 
-    @contextmanager
-    def _place(self, principal: Principal, settings: GatewaySettings) -> Iterator[None]:
+    def _take_place(self, principal: Principal, settings: GatewaySettings) -> tuple[str, ...]:
         caller, limits = (principal.issuer, principal.client_id, principal.subject), settings.limits
         if self._held[caller] >= limits.listeners_per_caller:
             message = f"You hold {self._held[caller]} streams open, and no more at once; close one first."
@@ -92,13 +95,18 @@ class Listening:
             raise RateLimited(_RETRY, "listeners", message, detail="limits.max_listeners")
         self._held[caller] += 1
         self._total += 1
-        try:
-            yield
-        finally:
-            self._total -= 1
-            self._held[caller] -= 1
-            if not self._held[caller]:
-                del self._held[caller]
+        return caller
+
+    def _give_place(self, caller: tuple[str, ...]) -> None:
+        self._total -= 1
+        self._held[caller] -= 1
+        if not self._held[caller]:
+            del self._held[caller]
+
+
+def _acknowledgement(kinds: Iterable[Kind], meta: Mapping[str, Any]) -> bytes:
+    honoured = {"notifications": {kind.value: True for kind in kinds}, "_meta": meta}
+    return notification_bytes("notifications/subscriptions/acknowledged", honoured)
 
 
 def _due(principal: Principal, settings: GatewaySettings) -> float:
