@@ -23,6 +23,7 @@ from gateway.config import (
     rules,
     server,
     sources,
+    stdio,
     tools,
     toolsets,
 )
@@ -53,6 +54,7 @@ SECTIONS: Final[Mapping[str, type[Settings]]] = {
     "`limits.tools.NAME`": limits.ToolLimitSettings,
     "`redis`": redis.RedisSettings,
     "`deployment`": models.DeploymentSettings,
+    "`stdio`": stdio.StdioSettings,
     "`sources.NAME`": sources.SourceSettings,
     "`sources.NAME` with `engine: postgresql`": sources.PostgresqlSettings,
     "`sources.NAME.hosts`, each": sources.HostSettings,

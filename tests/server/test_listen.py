@@ -61,12 +61,22 @@ async def listening(
     body = envelope(listen.METHOD, {"notifications": dict(wanted)}, identifier=identifier)
     headers = {**routing(body), "Accept": "application/json, text/event-stream"}
     headers["Authorization"] = f"Bearer {await world.credentials(client).token()}"
+    await until_shapes_are_known(world)
     async with world.http.post(world.gateway.url, json=body, headers=headers) as response:
         assert response.status == 200, await response.text()
         assert response.headers["Content-Type"].startswith("text/event-stream")
         assert response.headers["X-Accel-Buffering"] == "no"
         yield Stream(response)
         response.close()
+
+
+async def until_shapes_are_known(world: World) -> None:
+    """So that no source tells of its own while a test listens."""
+    sources = world.gateway.snapshot.sources
+    statements = world.gateway.snapshot.catalog.statements()
+    async with asyncio.timeout(10):
+        while any(len(sources[name].shapes) < len(statements[name]) for name in ("shop", "shop_rw")):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def until_nobody_listens(world: World) -> None:
