@@ -142,6 +142,7 @@ async def _prepare_all(
     checks = (
         _check_source(configuration, name, engine, statements.get(name, ()), found[name])
         for name, engine in engines.items()
+        if configuration.settings.sources[name].enabled
     )
     await asyncio.gather(*checks)
     for part in found.values():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import logging
+import signal
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +14,7 @@ from gateway.cli.loop import run_loop, wait_for_signal
 from gateway.config.loader import Configuration
 from gateway.server.app import open_gateway
 from gateway.server.listener import StartError
+from gateway.server.reload import Reloader
 from gateway.telemetry import logs
 from gateway.tools.loading import load_with_tools
 
@@ -20,7 +23,10 @@ _log: Final = logging.getLogger("gateway.cli")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
-    parser.description = "Serve the tools of a configuration until SIGTERM or SIGINT; then finish what runs and exit 0."
+    parser.description = (
+        "Serve the tools of a configuration until SIGTERM or SIGINT; then finish what runs and exit 0. "
+        "The configuration is read again when one of its files changes, and at SIGHUP."
+    )
     parser.add_argument("--config", type=Path, required=True, metavar="PATH", help="a YAML file, or a folder of them")
     parser.add_argument("--host", help="listen here instead of server.host")
     parser.add_argument("--port", type=int, help="listen here instead of server.port; 0 takes a free port")
@@ -34,15 +40,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Load, serve, stop."""
     logs.configure(style=arguments.log_format, level=arguments.log_level.upper())
-    overrides = {"host": arguments.host, "port": arguments.port}
-    configuration = load_with_tools(
-        arguments.config, server={key: value for key, value in overrides.items() if value is not None}
-    )
-    run_loop(serve_until_signal(configuration))
+    given = {"host": arguments.host, "port": arguments.port}
+    overrides = {key: value for key, value in given.items() if value is not None}
+    path: Path = arguments.config
+    reloader = Reloader(path, lambda followed: load_with_tools(path, server=overrides, followed=followed))
+    signal.signal(signal.SIGHUP, lambda *_: reloader.ask())  # already now: its usual effect is the end
+    run_loop(serve_until_signal(reloader.read_first(), reloader))
     return 0
 
 
-async def serve_until_signal(configuration: Configuration) -> None:
+async def serve_until_signal(configuration: Configuration, reloader: Reloader) -> None:
     """Serve until told to stop, then close in order.
 
     Raises:
@@ -58,7 +65,8 @@ async def serve_until_signal(configuration: Configuration) -> None:
         )
     elif not configuration.settings.audit.sinks:
         _log.warning("nothing is audited: audit.sinks names no place for the records")
-    async with open_gateway(configuration):
+    async with open_gateway(configuration) as gateway, reloader.watching(gateway.live):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.ask)
         # What was made until now stays: the collector need not walk it again with every call's litter.
         gc.collect()
         gc.freeze()

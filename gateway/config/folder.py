@@ -19,7 +19,7 @@ def read_all(path: Path) -> tuple[Entries, list[Problem]]:
     problems: list[Problem] = []
     trees: list[Entries] = []
     is_broken = False
-    for file in _files(path):
+    for file in files_of(path):
         try:
             tree, found = read_document(file)
         except ConfigError as error:
@@ -43,7 +43,12 @@ def read_all(path: Path) -> tuple[Entries, list[Problem]]:
     return merged, problems
 
 
-def _files(path: Path) -> Sequence[Path]:
+def files_of(path: Path) -> Sequence[Path]:
+    """The files to read: the one, or the folder's in the order of names.
+
+    Raises:
+        ConfigError: there is none.
+    """
     if not path.is_dir():
         if not path.exists():
             raise ConfigError([Problem((), f"{path}: there is no such file or folder")])

@@ -48,6 +48,7 @@ def load(
     environment: Mapping[str, str] | None = None,
     server: Mapping[str, Any] | None = None,
     further: Callable[[Configuration], object] | None = None,
+    followed: set[Path] | None = None,
 ) -> Configuration:
     """Read one file, or every `*.yaml` of a folder merged.
 
@@ -56,13 +57,18 @@ def load(
         environment: where `${env:NAME}` looks; the process's own when absent.
         server: settings of the section `server` that override the written ones.
         further: a check by a room above, told what is right so far; its ConfigError joins the problems found here.
+        followed: takes the files that values refer to, also when there are problems.
 
     Raises:
         ConfigError: with every problem found, each with file, line and key.
     """
     tree, problems = read_all(path)
     resolver = Resolver(os.environ if environment is None else environment)
-    data = resolver.resolve(tree)
+    try:
+        data = resolver.resolve(tree)
+    finally:
+        if followed is not None:
+            followed |= resolver.followed
     _override(data, resolver.places, server or {})
     outcome = validate(data, resolver.references, resolver.spoiled)
     contradictions = [

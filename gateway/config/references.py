@@ -10,7 +10,7 @@ left out, and a relative path starts at the folder of the YAML file.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +36,11 @@ def whole_file(text: str, folder: Path) -> Path | None:
     """The file, if the text is one reference to a file and nothing else."""
     match = _REFERENCE.fullmatch(text)
     return folder / match["file"] if match and match["file"] is not None else None
+
+
+def files_in(text: str, folder: Path) -> Iterator[Path]:
+    """The files that a text refers to."""
+    return (folder / match["file"] for match in _REFERENCE.finditer(text) if match["file"] is not None)
 
 
 def has_reference(text: str) -> bool:

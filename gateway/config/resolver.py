@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from gateway.config.document import MAX_DEPTH, MAX_NODES, Entries, Items, Node, Scalar, plain_value
 from gateway.config.problems import ConfigError, KeyPath, Place, Problem
-from gateway.config.references import BadReference, expand, has_reference, whole_file
+from gateway.config.references import BadReference, expand, files_in, has_reference, whole_file
 from gateway.config.shape import is_secret
 
 _SPOILED: Final = object()
@@ -23,6 +23,7 @@ class Resolver:
         spoiled: keys left out of the data because their reference leads nowhere.
         problems: what is wrong with them.
         files: for each secret that is a whole file, that file.
+        followed: every file that a value refers to, whether it could be read or not.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -31,6 +32,7 @@ class Resolver:
         self.spoiled: set[KeyPath] = set()
         self.problems: list[Problem] = []
         self.files: dict[KeyPath, Path] = {}
+        self.followed: set[Path] = set()
         self._environment = environment
         self._count = 0
 
@@ -72,6 +74,7 @@ class Resolver:
     def _scalar(self, node: Scalar, path: KeyPath, place: Place) -> Any:
         if has_reference(node.text):
             self.references[path] = node.text
+            self.followed.update(file.absolute() for file in files_in(node.text, node.place.file.parent))
         elif is_secret(path) and node.text:
             return self._spoil(
                 path,

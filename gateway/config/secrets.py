@@ -38,3 +38,10 @@ class FileSecret(SecretStr):
             if value:
                 self._secret_value = value
         return self._secret_value
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same file: what it says now is the same for both."""
+        return isinstance(other, FileSecret) and self._file == other._file
+
+    def __hash__(self) -> int:
+        return hash(self._file)

@@ -35,6 +35,8 @@ class ServerSettings(Settings):
     """Address to listen on."""
     port: Port = 8080
     """TCP port to listen on; 0 takes a free one."""
+    reuse_port: bool = False
+    """Whether several processes may listen on this one port; the system shares connections out among them."""
     public_url: str | None = None
     """The URL clients use, without a path, such as https://mcp.example.com; names the resource in OAuth metadata."""
     allowed_hosts: tuple[str, ...] = ()

@@ -39,6 +39,8 @@ class PoolSettings(Settings):
 class SourceSettings(Settings):
     """What all sources share."""
 
+    enabled: bool = True
+    """A source that is not enabled is not connected to, and its tools do not exist for callers."""
     access: Literal["read-only", "read-write"] = "read-only"
     """`read-write` must be said; tools then still write only with `writes: true`."""
     required: bool = False

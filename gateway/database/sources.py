@@ -7,26 +7,20 @@ import importlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
-from functools import reduce
 from types import MappingProxyType
 from typing import Any, Final
 
-from gateway.config.models import GatewaySettings
 from gateway.config.sources import AnySource
 from gateway.context import Call, Principal
-from gateway.database.accounts import Accounts
-from gateway.database.budget import Budget
 from gateway.database.care import PoolStats
 from gateway.database.engine import Column, Engine, Statement
 from gateway.database.failures import failure
 from gateway.database.identity import identity_of
 from gateway.database.lease import Lease
 from gateway.database.pool import Pool
+from gateway.database.pools import Pools
 from gateway.database.session import Session
-from gateway.database.shares import Shares
 from gateway.errors import Code, GatewayError, ToolError
-from gateway.resilience.breaker import State
 from gateway.resilience.retry import Patience
 
 log = logging.getLogger("gateway.database")
@@ -40,9 +34,6 @@ ENGINES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     }
 )
 """Engine name -> module and class; imported only when a source asks for it."""
-
-CLOSE_GRACE: Final = 5.0
-"""Seconds that leased connections have to come back when the sources close."""
 
 _REFUSALS: Final = frozenset({Code.STATEMENT_INVALID, Code.ACCESS_DENIED, Code.READ_ONLY, Code.INVALID_VALUE})
 _REPREPARE: Final = 30.0
@@ -75,71 +66,80 @@ def build_engine(settings: AnySource, name: str = "") -> Engine:
 
 
 class Source:
-    """One database as the tools see it.
+    """One database as the tools of one configuration see it.
 
     Attributes:
         name: as configured.
         settings: as configured.
         engine: how it is reached.
         required: whether the process is unready without it.
+        pools: its connections, which the next configuration takes over if it configures the source alike.
+
+    Args:
+        name: as configured.
+        settings: as configured.
+        pools: its connections.
+        statements: of the tools that ask it.
+        before: the same source in the configuration before, if it has the same pools.
     """
 
     def __init__(
         self,
         name: str,
         settings: AnySource,
-        engine: Engine,
+        pools: Pools,
         statements: Sequence[Statement],
+        before: Source | None = None,
         on_shapes: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self.settings = settings
-        self.engine = engine
         self.required = settings.required
+        self.engine = pools.engine
+        self.pools = pools
         self._statements = tuple(statements)
         self._shapes: dict[str, tuple[Column, ...]] = {}
         self._on_shapes = on_shapes
         self._has_news = False
         self._broken: dict[str, ToolError] = {}
-        self._budget = Budget(settings.pool.max)
-        self._shares = Shares(settings.pool)
-        self._accounts = Accounts(name, settings, build_engine, self._budget) if settings.credentials else None
-        self._pool = Pool(
-            engine,
-            settings.pool,
-            settings.connect_timeout,
-            on_up=self._came_up,
-            on_down=self._went_down,
-            on_breaker=self._breaker_changed,
-            budget=self._budget,
-        )
         self._preparing: asyncio.Task[None] | None = None
+        self._began_down = before is not None and not pools.is_up
+        if before is not None:
+            self._inherit(before)
+
+    def _inherit(self, before: Source) -> None:
+        """What is known of the statements that stay."""
+        known = {statement.name: statement for statement in before._statements}
+        for statement in self._statements:
+            if known.get(statement.name) == statement and statement.name in before.shapes:
+                self._shapes[statement.name] = before.shapes[statement.name]
 
     @property
     def is_up(self) -> bool:
         """Whether the database was reached and has not been lost since."""
-        return self._pool.is_up
+        return self.pools.is_up
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the database has judged every statement, or was handed over while it was down."""
+        if not self.is_up:
+            return self._began_down
+        return all(each.name in self._shapes or each.name in self._broken for each in self._statements)
 
     @property
     def trouble(self) -> str:
         """Why the source is down, in the operator's words; "" when it is up."""
-        if self.is_up:
-            return ""
-        if self._pool.trouble is None:
-            return "not reached yet"
-        return f"{self._pool.trouble.code}: {self._pool.trouble.detail}"
+        return self.pools.trouble
 
     @property
     def breaker(self) -> str:
         """The state of the circuit breaker: closed, open or half-open."""
-        return self._pool.breaker.state.value
+        return self.pools.breaker
 
     @property
     def stats(self) -> PoolStats:
         """The numbers now, of all accounts together."""
-        own, others = self._pool.stats, [pool.stats for pool in self._accounts.pools] if self._accounts else []
-        total = reduce(PoolStats.__add__, others, own)
-        return replace(total, waiting=total.waiting + self._shares.waiting)
+        return self.pools.stats
 
     @property
     def shapes(self) -> Mapping[str, tuple[Column, ...]]:
@@ -162,9 +162,9 @@ class Source:
             ToolError: ACCESS_DENIED when the token lacks what the session must be told, or no account is for it.
         """
         identity = identity_of(self.settings.session, call)
-        pool, engine = self._accounts.choose(call.principal) if self._accounts else (self._pool, self.engine)
+        pool, engine = self.pools.choose(call)
         patience = patience or self.patience()
-        return self._shares.lease(call, patience, self._lend(call, identity, patience, pool, engine))
+        return self.pools.in_turn(call, patience, self._lend(call, identity, patience, pool, engine))
 
     def _lend(
         self,
@@ -175,40 +175,36 @@ class Source:
         engine: Engine | None = None,
     ) -> Lease[Session]:
         limit, learn, used = self.settings.statement_timeout, self._relearn, engine or self.engine
-        return Lease(pool or self._pool, call, patience, lambda member: Session(member, used, limit, learn, identity))
+        lender = pool or self.pools.own
+        return Lease(lender, call, patience, lambda member: Session(member, used, limit, learn, identity))
 
     def patience(self) -> Patience:
         """The waiting that one call may do."""
         return Patience(self.settings.pool.acquire_timeout)
 
     def start(self) -> None:
-        """Begin to connect, without waiting."""
-        self._pool.start()
+        """Prepare what is not known yet, as soon as the database is reached."""
+        self.pools.listen(self._came_up)
+        if self.is_up:
+            self._prepare_in_background({each.name for each in self._statements} - self._shapes.keys())
 
-    async def close(self) -> None:
-        """Wait a little for what is leased, then close every connection."""
+    async def stop(self) -> None:
+        """Have nothing to do with the pools any more; they stay open."""
+        self.pools.forget(self._came_up)
         if self._preparing is not None:
             self._preparing.cancel()
             await asyncio.wait({self._preparing})
-        others = [self._accounts.close(CLOSE_GRACE)] if self._accounts else []
-        await asyncio.gather(self._pool.close(CLOSE_GRACE), *others)
 
     def _came_up(self) -> None:
-        log.info("source %s is up", self.name, extra={"source": self.name})
+        self._prepare_in_background({statement.name for statement in self._statements})
+
+    def _prepare_in_background(self, missing: set[str]) -> None:
         if self._preparing is not None:
             self._preparing.cancel()
-        self._preparing = asyncio.get_running_loop().create_task(self._prepare())
+        self._preparing = asyncio.get_running_loop().create_task(self._prepare(missing))
 
-    def _went_down(self, error: ToolError) -> None:
-        log.warning("source %s is down: %s: %s", self.name, error.code, error.detail, extra={"source": self.name})
-
-    def _breaker_changed(self, state: State) -> None:
-        level = logging.DEBUG if state is State.HALF_OPEN else logging.INFO
-        log.log(level, "source %s: breaker %s", self.name, state, extra={"source": self.name, "breaker": state.value})
-
-    async def _prepare(self) -> None:
-        """Prepare every statement; again, from time to time, those that did not go."""
-        missing = {statement.name for statement in self._statements}
+    async def _prepare(self, missing: set[str]) -> None:
+        """Prepare statements; again, from time to time, those that did not go."""
         while missing:
             for statement in self._statements:
                 if statement.name in missing and await self._prepare_one(statement):
@@ -266,27 +262,11 @@ def distinct(statement: Statement, columns: tuple[Column, ...]) -> tuple[Column,
 
 
 @asynccontextmanager
-async def open_sources(
-    settings: GatewaySettings,
-    engines: Mapping[str, Engine],
-    statements: Mapping[str, Sequence[Statement]],
-    on_shapes: Callable[[], None] = lambda: None,
-) -> AsyncIterator[Mapping[str, Source]]:
-    """Every configured source, connecting in the background; closed at the end, all at once and bounded.
-
-    Args:
-        settings: the configuration.
-        engines: an engine for each source, by the source's name.
-        statements: the tools' statements, by the source's name.
-        on_shapes: called when the columns of results became known, or became others; must not block.
-    """
-    sources = {
-        name: Source(name, source, engines[name], statements.get(name, ()), on_shapes)
-        for name, source in settings.sources.items()
-    }
+async def open_pools(name: str, settings: AnySource, engine: Engine) -> AsyncIterator[Pools]:
+    """The connections of a source, opening in the background; closed at the end, bounded."""
+    pools = Pools(name, settings, engine, build_engine)
     try:
-        for source in sources.values():
-            source.start()
-        yield MappingProxyType(sources)
+        pools.start()
+        yield pools
     finally:
-        await asyncio.gather(*(source.close() for source in sources.values()))
+        await pools.close()

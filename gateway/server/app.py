@@ -5,15 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
-from aiohttp import web
-
-from gateway.auth.metadata import resource_metadata
 from gateway.config.loader import Configuration
 from gateway.config.server import ServerSettings
 from gateway.server.admission import Admission
@@ -21,27 +17,21 @@ from gateway.server.audiences import PATH
 from gateway.server.auditing import note_start
 from gateway.server.cors import Cors
 from gateway.server.crowd import Crowd, connections_that_fit
-from gateway.server.endpoint import endpoints
 from gateway.server.events import Announcements
 from gateway.server.headers import Headers
 from gateway.server.health import Health
-from gateway.server.listen import Listening
 from gateway.server.listener import StartError, bind, listen, running
-from gateway.server.mcp import Background
-from gateway.server.reception import Desk, Reception
-from gateway.server.refusals import Refusals
+from gateway.server.live import Live
 from gateway.server.routes import READ, Handler, Routes
 from gateway.server.sinks import open_audit
 from gateway.server.snapshot import Snapshot, open_snapshot
 from gateway.server.tls import CertificateError, Certificates
-from gateway.server.transport import Transport
 from gateway.telemetry import tracing
 from gateway.telemetry.audit import events
 
 _log: Final = logging.getLogger("gateway.server")
 _POLL: Final = 0.01
 _ADMIN_CONNECTIONS: Final = 256
-_METADATA: Final = "/.well-known/oauth-protected-resource"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +41,27 @@ class Gateway:
     Attributes:
         url: the MCP endpoint as reached from this machine.
         admin_url: the operators' listener.
-        snapshot: what it serves.
-        admission: what it counts of its clients.
-        announcements: who is told of changes, and how they are announced.
+        live: the configuration in force.
     """
 
     url: str
     admin_url: str
-    snapshot: Snapshot
-    admission: Admission
-    announcements: Announcements
+    live: Live
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What it serves now."""
+        return self.live.current.snapshot
+
+    @property
+    def admission(self) -> Admission:
+        """What it counts of its clients."""
+        return self.snapshot.admission
+
+    @property
+    def announcements(self) -> Announcements:
+        """Who is told of changes, and how they are announced; the same through all reloads."""
+        return self.snapshot.listening.announcements
 
     async def until_ready(self, limit: float = 10.0) -> None:
         """Wait until calls can be served.
@@ -76,16 +77,25 @@ class Gateway:
                 while not self.snapshot.is_ready:  # noqa: ASYNC110 - the sum of many parts, without an event of its own
                     await asyncio.sleep(_POLL)
         except TimeoutError:
-            sources = {name: source.trouble for name, source in self.snapshot.sources.items() if not source.is_up}
-            raise StartError(f"Not ready within {limit:g} s: {self.snapshot.verifier.status()}, {sources}") from None
+            raise StartError(f"Not ready within {limit:g} s: {self.snapshot.troubles}") from None
+
+
+def _nobody_listens() -> None:
+    """Nobody is told of other tools."""
 
 
 @asynccontextmanager
-async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
-    """Serve a configuration until the block ends.
+async def open_gateway(
+    configuration: Configuration, *, tools_changed: Callable[[], None] = _nobody_listens
+) -> AsyncIterator[Gateway]:
+    """Serve a configuration until the block ends, or another one in its place.
 
     On leaving: unready, stop accepting, finish what runs within
     `server.shutdown_grace`, cancel the rest, close pools, flush traces.
+
+    Args:
+        configuration: the first one.
+        tools_changed: called when a reload gave callers other tools.
 
     Raises:
         ConfigError: a tool cannot be built.
@@ -95,76 +105,38 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     async with AsyncExitStack() as stack:
         stack.enter_context(tracing.open_tracing())
         audit = await stack.enter_async_context(open_audit(configuration))
-        announcements = Announcements()
-        snapshot = await stack.enter_async_context(open_snapshot(configuration, audit, announcements))
-        background = Background()
-        stack.push_async_callback(background.drain)
-        health = Health(lambda: snapshot)
-        admin = configuration.settings.admin
-        admin_socket = bind(admin.host, admin.port, "admin")
-        crowd = Crowd(_ADMIN_CONNECTIONS, settings.header_timeout)
-        await stack.enter_async_context(
-            listen(
-                _admin_routes(health).serve, admin_socket, crowd, handshake_timeout=settings.header_timeout, grace=1.0
-            )
-        )
-        main_socket = bind(settings.host, settings.port, "server")
-        stack.callback(main_socket.close)
+        main_socket = stack.enter_context(bind(settings.host, settings.port, "server", is_shared=settings.reuse_port))
         local_url = _url(settings.host, main_socket, is_secure=settings.tls is not None)
-        base_url = (settings.public_url or local_url).rstrip("/")
-        shared = snapshot.redis if configuration.settings.limits.backend == "redis" else None
-        admission = Admission(configuration.settings.limits, shared)
-        routes = _routes(snapshot, health, background, admission, Listening(announcements), base_url)
-        await stack.enter_async_context(_listening(routes.serve, main_socket, settings))
+        snapshot = await open_snapshot(configuration, audit)
+        announcements = snapshot.listening.announcements
+
+        def tell() -> None:
+            announcements.announce_tools_changed()
+            tools_changed()
+
+        live = Live(snapshot, local_url, tell)
+        stack.push_async_callback(live.close)
+        admin = configuration.settings.admin
+        admin_socket = stack.enter_context(bind(admin.host, admin.port, "admin"))
+        crowd = Crowd(_ADMIN_CONNECTIONS, settings.header_timeout)
+        serve = _admin_routes(live.health).serve
+        await stack.enter_async_context(
+            listen(serve, admin_socket, crowd, handshake_timeout=settings.header_timeout, grace=1.0)
+        )
+        await stack.enter_async_context(_listening(live.answer, main_socket, settings))
         stack.callback(announcements.close)
-        stack.callback(_begin_to_stop, health, background, settings.shutdown_grace)
+        stack.callback(_begin_to_stop, live, settings.shutdown_grace)
         stack.callback(audit.note, events.GATEWAY_STOP, {"url": local_url + PATH})
-        gateway = Gateway(local_url + PATH, _url(admin.host, admin_socket), snapshot, admission, announcements)
-        _log.info("serving", extra={"url": gateway.url, "admin_url": gateway.admin_url, "tools": len(snapshot.catalog)})
+        gateway = Gateway(local_url + PATH, _url(admin.host, admin_socket), live)
+        told = {"url": gateway.url, "admin_url": gateway.admin_url, "tools": len(gateway.snapshot.catalog)}
+        _log.info("serving", extra=told)
         note_start(audit, configuration, gateway.url)
         yield gateway
 
 
-def _begin_to_stop(health: Health, background: Background, grace: float) -> None:
-    health.is_stopping = True
-    background.deadline = asyncio.get_running_loop().time() + grace
+def _begin_to_stop(live: Live, grace: float) -> None:
+    live.stop(grace)
     _log.info("stopping", extra={"grace_s": grace})
-
-
-def _routes(
-    snapshot: Snapshot,
-    health: Health,
-    background: Background,
-    admission: Admission,
-    listening: Listening,
-    base_url: str,
-) -> Routes:
-    """The agents' listener: the endpoints, their OAuth metadata, and health."""
-    cors = Cors(snapshot.settings.server.allowed_origins)
-    headers = Headers(cors, is_secure=base_url.startswith("https:"))
-    reception = Reception(snapshot, admission, cors)
-    routes = Routes(headers)
-    for endpoint in endpoints(snapshot.settings, base_url):
-        scopes = endpoint.catalog(snapshot).entry_scopes
-        refusals = Refusals(base_url + _METADATA + endpoint.path, scopes)
-        transport = Transport(endpoint, background, refusals, admission, listening, headers)
-        routes.add(endpoint.path, partial(reception.receive, Desk(endpoint, transport, refusals)))
-        document = _document(resource_metadata(endpoint.resource, snapshot.settings.auth, scopes, endpoint.title), cors)
-        methods = READ | {"OPTIONS"} if cors.is_on else READ
-        for path in (_METADATA + endpoint.path, *(() if endpoint.toolset else (_METADATA,))):
-            routes.add(path, document, methods)
-    routes.add("/healthz/live", health.live, READ)
-    routes.add("/healthz/ready", health.ready, READ)
-    return routes
-
-
-def _document(content: Mapping[str, Any], cors: Cors) -> Handler:
-    async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        if (preflight := cors.preflight(request, "GET")) is not None:
-            return preflight
-        return web.json_response(content, headers={"Cache-Control": "public, max-age=300"})
-
-    return answer
 
 
 def _admin_routes(health: Health) -> Routes:

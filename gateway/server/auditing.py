@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.config.loader import Configuration
+from gateway.config.models import GatewaySettings
 from gateway.context import Call, Principal
 from gateway.errors import DeniedByRule, InsufficientScope
 from gateway.server.jsonrpc import Message
 from gateway.server.mcp import Exchange
 from gateway.telemetry.audit import events
-from gateway.telemetry.audit.configuration import settings_hash
+from gateway.telemetry.audit.configuration import difference, settings_hash
 from gateway.telemetry.audit.recorder import Audit
 from gateway.tools.audited import caller
 
@@ -39,6 +41,19 @@ def note_denial(error: Exception, exchange: Exchange, message: Message) -> None:
     if audit.is_on:
         tool = str((message.params or {}).get("name"))
         audit.note(events.AUTHORIZATION_DENIED, caller(exchange.call, exchange.address) | {"tool": tool} | reason)
+
+
+def note_reload(audit: Audit, trigger: str, before: GatewaySettings, after: GatewaySettings) -> None:
+    """Record that another configuration serves from now on."""
+    if audit.is_on and before != after:
+        audit.note(events.CONFIGURATION_CHANGED, {"trigger": trigger} | difference(before, after))
+
+
+def note_refusal(audit: Audit, trigger: str, running: GatewaySettings, problems: Sequence[str]) -> None:
+    """Record that another configuration was offered and does not serve."""
+    if audit.is_on:
+        fields = {"trigger": trigger, "configuration": settings_hash(running), "problems": list(problems)}
+        audit.note(events.CONFIGURATION_REFUSED, fields)
 
 
 def note_start(audit: Audit, configuration: Configuration, url: str) -> None:

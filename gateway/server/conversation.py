@@ -20,10 +20,9 @@ from mcp_types import PROTOCOL_VERSION_META_KEY
 from gateway.context import Call
 from gateway.errors import GatewayError, ProtocolError, RateLimited, to_wire
 from gateway.server import mcp
-from gateway.server.admission import Admission
 from gateway.server.auditing import note_denial
 from gateway.server.endpoint import Endpoint
-from gateway.server.events import Announcements, Kind
+from gateway.server.events import Kind
 from gateway.server.jsonrpc import (
     INVALID_REQUEST,
     Message,
@@ -33,7 +32,6 @@ from gateway.server.jsonrpc import (
     parse,
     result_bytes,
 )
-from gateway.server.listen import Listening
 from gateway.server.local import Identity
 from gateway.server.pipe import Pipe
 from gateway.server.record import Record
@@ -68,8 +66,6 @@ class Conversation:
         endpoint: the door.
         identity: who the client is.
         background: where a write goes on that was cancelled.
-        admission: how much of the client's work runs at once.
-        announcements: who is told of changes.
     """
 
     def __init__(
@@ -79,17 +75,15 @@ class Conversation:
         endpoint: Endpoint,
         identity: Identity,
         background: mcp.Background,
-        admission: Admission,
-        announcements: Announcements,
     ) -> None:
         self._pipe = pipe
         self._snapshot = snapshot
         self._endpoint = endpoint
         self._identity = identity
         self._background = background
-        self._admission = admission
-        self._announcements = announcements
-        self._listening = Listening(announcements)
+        self._admission = snapshot.admission
+        self._listening = snapshot.listening
+        self._announcements = snapshot.listening.announcements
         self._server = mcp.build_server(endpoint.about, tells_of_changes=True)
         self._version = ASSUMED_VERSION
         self._is_greeted = False

@@ -69,9 +69,14 @@ class Listener:
 
 
 class Announcements:
-    """Takes word of changes, and passes it on to the listeners, a few at a time so that calls are not held up."""
+    """Takes word of changes, and passes it on to the listeners, a few at a time so that calls are not held up.
 
-    def __init__(self) -> None:
+    Args:
+        serving: stands for the configuration in force.
+    """
+
+    def __init__(self, serving: object) -> None:
+        self.serving = serving
         self._listeners: dict[Listener, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -79,6 +84,11 @@ class Announcements:
     def __len__(self) -> int:
         """How many listen."""
         return len(self._listeners)
+
+    def learned(self, configuration: object) -> None:
+        """Say that a database told what its results look like; of no interest while another configuration serves."""
+        if configuration is self.serving:
+            self.announce_tools_changed()
 
     def announce_tools_changed(self) -> None:
         """Say that `tools/list` answers otherwise than before, for some callers at least; never blocks."""

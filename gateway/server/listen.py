@@ -37,7 +37,7 @@ class Listening:
     """
 
     def __init__(self, announcements: Announcements) -> None:
-        self._announcements = announcements
+        self.announcements = announcements
         self._held: Counter[tuple[str, ...]] = Counter()
         self._total = 0
 
@@ -69,7 +69,7 @@ class Listening:
         meta = {SUBSCRIPTION_ID_META_KEY: wire_int(message.id)}
         due = _due(principal, settings)
         caller = self._take_place(principal, settings)
-        listener = self._announcements.join(kinds)
+        listener = self.announcements.join(kinds)
         try:
             await outlet.tell(_acknowledgement(kinds, meta))
             while (left := due - time.time()) > 0:
@@ -81,7 +81,7 @@ class Listening:
                 else:
                     await outlet.keep_alive()
         finally:
-            self._announcements.leave(listener)
+            self.announcements.leave(listener)
             self._give_place(caller)
         return {**meta, ENDED: "token_due"}
 

@@ -31,15 +31,21 @@ class StartError(GatewayError):
     """The gateway cannot start here; the message says what to change."""
 
 
-def bind(host: str, port: int, section: str) -> socket.socket:
+def bind(host: str, port: int, section: str, *, is_shared: bool = False) -> socket.socket:
     """Take an address before anything is announced, so that port 0 is known and a taken port is said at once.
+
+    Args:
+        host: the address.
+        port: 0 takes a free one.
+        section: of the configuration, where both are written.
+        is_shared: whether other processes may listen there, too.
 
     Raises:
         StartError: it cannot be had.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=is_shared)
     except OSError as error:
         raise StartError(
             f"Cannot listen on {host}:{port}: {error.strerror}. Free the port or change {section}.port."

@@ -47,6 +47,7 @@ INVALID_PARAMS: Final = -32602
 _SERVER_INFO: Final = {"name": "mcp-database-gateway", "title": "MCP Database Gateway", "version": __version__}
 _LIST_TTL_MS: Final = 60_000
 _MAX_NAME: Final = 256
+_LOOK_AT_DEADLINE: Final = 0.5
 _INSTRUCTIONS: Final = (
     "Each tool runs one fixed SQL statement. Results are {rows, row_count, truncated}; "
     "when truncated is true, narrow the query with the tool's parameters."
@@ -73,12 +74,13 @@ class Background:
 
     async def drain(self) -> None:
         """Wait until the deadline for what still runs, then cancel it."""
-        if self._tasks:
-            grace = max(0.0, self.deadline - asyncio.get_running_loop().time())
-            _, late = await asyncio.wait(self._tasks, timeout=grace)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        now = asyncio.get_running_loop().time
+        while self._tasks and (left := self.deadline - now()) > 0:
+            await asyncio.wait(self._tasks, timeout=min(left, _LOOK_AT_DEADLINE))  # which may come nearer meanwhile
+        late = tuple(self._tasks)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,6 @@ from aiohttp import web
 from gateway.context import Principal
 from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Unauthenticated
 from gateway.server import door
-from gateway.server.admission import Admission
 from gateway.server.auditing import note_success
 from gateway.server.connection import client_certificate
 from gateway.server.cors import Cors
@@ -34,13 +33,13 @@ class Desk:
 class Reception:
     """Receives every request of the agents' listener and sees it through, from door to log line."""
 
-    def __init__(self, snapshot: Snapshot, admission: Admission, cors: Cors) -> None:
+    def __init__(self, snapshot: Snapshot, cors: Cors) -> None:
         settings = snapshot.settings
         self._snapshot = snapshot
         self._cors = cors
         self._origins = door.Origins(settings.server)
         self._proxies = door.Proxies(settings.server.trusted_proxies)
-        self._admission = admission
+        self._admission = snapshot.admission
 
     async def receive(self, desk: Desk, request: web.BaseRequest) -> web.StreamResponse:
         """One POST of an endpoint: admitted, served, answered, logged."""

@@ -8,11 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from gateway.config.loader import Configuration
-from gateway.server.admission import Admission
 from gateway.server.auditing import note_start, note_success
 from gateway.server.conversation import Conversation
 from gateway.server.endpoint import endpoints
-from gateway.server.events import Announcements
 from gateway.server.listener import StartError
 from gateway.server.local import Identity
 from gateway.server.mcp import Background
@@ -54,11 +52,10 @@ async def open_conversation(
         stack.enter_context(tracing.open_tracing())
         # A sink that writes to standard output would break into the client's messages.
         audit = await stack.enter_async_context(open_audit(configuration, stream=STDERR))
-        announcements = Announcements()
-        snapshot = await stack.enter_async_context(open_snapshot(configuration, audit, announcements))
+        snapshot = await open_snapshot(configuration, audit)
+        stack.push_async_callback(snapshot.close)
         background = Background()
         stack.push_async_callback(background.drain)
-        shared = snapshot.redis if settings.limits.backend == "redis" else None
         identity = Identity(token, user, found[toolset])
         await _until(lambda: snapshot.verifier.is_ready or not token, _PROVIDER_WITHIN)
         principal = await identity.principal(snapshot)
@@ -66,8 +63,7 @@ async def open_conversation(
         note_start(audit, configuration, "stdio")
         stack.callback(audit.note, events.GATEWAY_STOP, {"url": "stdio"})
         await _until(lambda: all(source.is_up for source in snapshot.sources.values()), _SOURCES_WITHIN)
-        admission = Admission(settings.limits, shared)
-        yield Conversation(pipe, snapshot, found[toolset], identity, background, admission, announcements)
+        yield Conversation(pipe, snapshot, found[toolset], identity, background)
 
 
 async def _until(condition: Callable[[], bool], seconds: float) -> None:

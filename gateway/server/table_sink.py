@@ -12,7 +12,7 @@ from typing import Final
 from gateway.config.sources import AnySource
 from gateway.context import Call, Principal
 from gateway.database.engine import Statement
-from gateway.database.sources import Source, build_engine
+from gateway.database.sources import Source, build_engine, open_pools
 
 _INSERT: Final = """\
 insert into {table} (chain, seq, event, time, record)
@@ -62,9 +62,5 @@ async def open_source(name: str, settings: AnySource) -> AsyncIterator[Source]:
     """The source once more, with one connection of its own that no caller can take away."""
     pool = settings.pool.model_copy(update={"min": 0, "max": 1})
     own = settings.model_copy(update={"pool": pool, "session": MappingProxyType({}), "credentials": ()})
-    source = Source(name, own, build_engine(own, name), ())
-    source.start()
-    try:
-        yield source
-    finally:
-        await source.close()
+    async with open_pools(name, own, build_engine(own, name)) as pools:
+        yield Source(name, own, pools, ())

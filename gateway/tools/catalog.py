@@ -181,7 +181,7 @@ def build(configuration: Configuration, engines: Mapping[str, Engine]) -> Catalo
     for name, settings in configuration.settings.tools.items():
         tool, mistakes = _make(name, settings, configuration, engines)
         problems += [configuration.problem(("tools", name, *path), message) for path, message in mistakes]
-        if tool is not None and settings.enabled:
+        if tool is not None and settings.enabled and configuration.settings.sources[tool.source].enabled:
             tools.append(tool)
     if problems:
         raise ConfigError(problems)

@@ -18,7 +18,11 @@ def engines_of(configuration: Configuration) -> dict[str, Engine]:
 
 
 def load_with_tools(
-    path: Path, *, environment: Mapping[str, str] | None = None, server: Mapping[str, Any] | None = None
+    path: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    server: Mapping[str, Any] | None = None,
+    followed: set[Path] | None = None,
 ) -> Configuration:
     """Read a configuration whose tools can be built.
 
@@ -26,6 +30,7 @@ def load_with_tools(
         path: the file or folder.
         environment: where `${env:NAME}` looks; the process's own when absent.
         server: settings of the section `server` that override the written ones.
+        followed: takes the files that values refer to, also when there are problems.
 
     Raises:
         ConfigError: with every problem of settings and tools, each with file, line and key.
@@ -34,5 +39,6 @@ def load_with_tools(
         path,
         environment=environment,
         server=server,
+        followed=followed,
         further=lambda configuration: build(configuration, engines_of(configuration)),
     )

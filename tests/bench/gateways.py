@@ -49,6 +49,9 @@ TOOLS: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 
 
+_UNBOUNDED: Final = 1_000_000
+
+
 def configuration(world: World, **overrides: Any) -> dict[str, Any]:
     """The gateway's settings: defaults, but for the quota, and a pool as large as the load has connections.
 
@@ -71,7 +74,12 @@ def configuration(world: World, **overrides: Any) -> dict[str, Any]:
     }
     settings: dict[str, Any] = {
         "admin": {"port": 0},
-        "limits": {"requests_per_minute": 1_000_000, "burst": 1_000_000, "concurrency_per_client": 1000},
+        "limits": {
+            **dict.fromkeys(
+                ("requests_per_minute", "burst", "failed_logins_per_minute", "failed_logins_burst"), 1_000_000
+            ),
+            "concurrency_per_client": 1000,
+        },
         "auth": {"issuers": [{"issuer": world.issuer, "audiences": [AUDIENCE]}], "default_scopes": [SCOPE]},
         "sources": {"shop": source},
         "tools": {name: {"source": "shop", "scopes": [SCOPE], **tool} for name, tool in TOOLS.items()},

@@ -167,6 +167,16 @@ async def test_check_says_what_cannot_be_reached(tmp_path: Path) -> None:
     assert "sources.shop: cannot connect" in err
 
 
+async def test_check_does_not_connect_to_a_source_that_is_not_enabled(tmp_path: Path) -> None:
+    path = _configuration(tmp_path)
+    (tmp_path / "shop.sqlite").unlink()
+    path.write_text(path.read_text().replace("engine: sqlite", "engine: sqlite, enabled: false", 1))
+    code, out, _ = await _run("check", "--config", str(path))
+    assert (code, out) == (0, "OK: 0 tools, 1 source, every statement prepared.\n")
+    path.write_text(path.read_text().replace(":id", ":ident"))
+    assert (await _run("check", "--config", str(path)))[0] == 1
+
+
 async def test_wrong_usage_is_2_and_goes_to_stderr() -> None:
     for arguments in (["serve"], ["no-such"], ["call"], []):
         code, out, err = await _run(*arguments)

@@ -23,8 +23,8 @@ MISTAKES = {
     ),
     "key of another engine": (
         SHOP.replace("path:", "hosts: x, path:"),
-        "2: sources.shop.hosts: unknown key; known here: access, connect_timeout, credentials, engine, path, pool, "
-        "required, session, statement_timeout",
+        "2: sources.shop.hosts: unknown key; known here: access, connect_timeout, credentials, enabled, engine, path, "
+        "pool, required, session, statement_timeout",
     ),
     "not an integer": ("server:\n  port: ten", '2: server.port: expected an integer, got text "ten"'),
     "quoted number": ('server: {port: "8080"}', '1: server.port: expected an integer, got text "8080"'),

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from gateway.config.models import GatewaySettings
 from gateway.config.sources import AnySource
 from gateway.context import Call, Principal
 from gateway.database.engine import Engine, Statement, Table
-from gateway.database.sources import Source, build_engine
+from gateway.database.sources import Source, build_engine, open_pools
 
 ROUNDS = int(os.environ.get("GATEWAY_TEST_ROUNDS", "50"))
 NOBODY = Principal(issuer="https://idp.test", subject="tester", client_id="tests", scopes=frozenset())
@@ -50,12 +51,13 @@ async def started(
     settings: AnySource, statements: Sequence[Statement] = (), name: str = "test"
 ) -> AsyncIterator[Source]:
     """A source that was started, and is closed at the end; not necessarily up."""
-    source = Source(name, settings, build_engine(settings, name), statements)
-    source.start()
-    try:
-        yield source
-    finally:
-        await source.close()
+    async with open_pools(name, settings, build_engine(settings, name)) as pools:
+        source = Source(name, settings, pools, statements)
+        source.start()
+        try:
+            yield source
+        finally:
+            await source.stop()
 
 
 @asynccontextmanager
@@ -74,3 +76,18 @@ async def run(source: Source, item: Statement, *values: Any, max_rows: int = 100
     asked = call(seconds)
     async with source.lease(asked) as session:
         return await session.run(item, values, max_rows, asked)
+
+
+@asynccontextmanager
+async def open_sources(
+    settings: GatewaySettings, engines: Mapping[str, Engine], statements: Mapping[str, Sequence[Statement]]
+) -> AsyncIterator[Mapping[str, Source]]:
+    """Every source of a configuration, connecting in the background."""
+    async with AsyncExitStack() as stack:
+        sources: dict[str, Source] = {}
+        for name, each in settings.sources.items():
+            pools = await stack.enter_async_context(open_pools(name, each, engines[name]))
+            sources[name] = Source(name, each, pools, statements.get(name, ()))
+            stack.push_async_callback(sources[name].stop)
+            sources[name].start()
+        yield sources

@@ -178,7 +178,7 @@ async def test_idle_connections_are_given_up_for_another_account(server: Postgre
         for _ in range(3):
             assert await asyncio.gather(*(who(source, caller("low"), 0.05) for _ in range(2))) == ["acc_low"] * 2
             assert await asyncio.gather(*(who(source, boss(), 0.05) for _ in range(2))) == ["acc_high"] * 2
-        await until(lambda: source.stats.idle == source._budget.taken == 2)
+        await until(lambda: source.stats.idle == source.pools._budget.taken == 2)
         assert {row[0] for row in await admin.fetch(SESSIONS)} <= {"acc_low", "acc_high"}
     await admin.close()
 
@@ -216,7 +216,7 @@ async def test_one_limit_for_all_accounts_under_load_and_cancellation(server: Po
         await until(lambda: source.stats.active == 0)
         assert await who(source, caller("low")) == "acc_low"
         assert await who(source, boss()) == "acc_high"
-        budget = source._budget
+        budget = source.pools._budget
         await until(lambda: source.stats.idle == budget.taken <= limit)
         watcher.cancel()
         await asyncio.wait({watcher})

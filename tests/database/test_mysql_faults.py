@@ -247,7 +247,7 @@ async def test_closing_over_a_frozen_server_is_bounded(own: MariadbServer) -> No
         await until(lambda: source.stats.idle == 2)
         own.signal_all(signal.SIGSTOP)
         began = time.monotonic()
-        await source.close()
+        await source.pools.close()
         took = time.monotonic() - began
         own.signal_all(signal.SIGCONT)
     assert took < 6.0

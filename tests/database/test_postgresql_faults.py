@@ -291,7 +291,7 @@ async def test_closing_over_a_frozen_server_is_bounded(own_postgresql: Postgresq
         await until(lambda: source.stats.idle == 2)
         own_postgresql.signal_all(signal.SIGSTOP)
         began = time.monotonic()
-        await source.close()
+        await source.pools.close()
         took = time.monotonic() - began
         own_postgresql.signal_all(signal.SIGCONT)
     assert took < 6.0

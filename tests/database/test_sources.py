@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from gateway.config.models import GatewaySettings
-from gateway.database.sources import DriverMissing, build_engine, open_sources
+from gateway.database.sources import DriverMissing, build_engine
 from tests.database.conftest import make_sqlite, sqlite_settings
-from tests.database.support import run, statement, until
+from tests.database.support import open_sources, run, statement, until
 from tests.servers.postgresql import PostgresqlServer
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from gateway.config.loader import load
 from gateway.context import Call, Principal
-from gateway.database.sources import build_engine, open_sources
+from gateway.database.sources import build_engine
 from gateway.tools.catalog import build
 from gateway.tools.execute import execute
 from gateway.tools.results import ToolResult
-from tests.database.support import until
+from tests.database.support import open_sources, until
 from tests.servers.mariadb import MariadbServer
 from tests.servers.postgresql import PostgresqlServer
 

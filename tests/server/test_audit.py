@@ -105,7 +105,8 @@ async def test_every_event_has_the_fields_that_it_is_said_to_have(tmp_path: Path
         assert each.keys() <= known, each["event"]
     kinds = {each["event"] for each in told}
     rare = {events.SINK_FAILED, events.SINK_RECOVERED, events.TOOL_WITHHELD}
-    assert kinds == events.EVENTS.keys() - rare - {events.CONFIGURATION_CHANGED, events.OPERATOR_COMMAND}
+    elsewhere = {events.CONFIGURATION_CHANGED, events.CONFIGURATION_REFUSED, events.OPERATOR_COMMAND}
+    assert kinds == events.EVENTS.keys() - rare - elsewhere
     call = of(told, events.TOOL_CALL)[0]
     assert call["correlation_id"] == ok.headers["X-Request-ID"]
     assert (call["issuer"], call["subject"], call["client"]) == (world.provider.issuer, "reader", "reader")

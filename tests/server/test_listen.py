@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
 
+from gateway.config.loader import load
 from gateway.server import events, listen
 from tests.world import CONFIGURATION, MODERN, World, envelope, open_world, routing
 
@@ -245,3 +247,24 @@ async def test_the_sdk_s_client_listens(world: World) -> None:
             event = await anext(aiter(subscription))
         assert type(event).__name__ == "ToolsListChanged"
     await until_nobody_listens(world)
+
+
+async def test_a_reload_that_changes_tools_is_told_once_and_one_that_does_not_is_not(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world, listening(world) as stream:
+        await stream.frame()
+        path, environment = (
+            tmp_path / "gateway.yaml",
+            {"ISSUER": world.provider.issuer, "DATABASE": str(world.database)},
+        )
+
+        async def reload(text: str) -> None:
+            path.write_text(text)
+            await world.gateway.live.replace(load(path, environment=os.environ | environment))
+
+        changed = CONFIGURATION + "  more: {description: More., source: shop, statement: select 1 as one}\n"
+        await reload(changed)
+        assert (await stream.frame())["method"] == CHANGED
+        await reload(changed.replace("burst: 10000", "burst: 9999", 1))
+        await asyncio.sleep(3 * events.SETTLE)
+        world.gateway.announcements.close()
+        assert [frame.get("method", "result") for frame in await stream.rest()] == ["result"]

@@ -14,11 +14,12 @@ import jsonschema
 import pytest
 
 from gateway.context import Call, Principal
-from gateway.database.sources import build_engine, open_sources
+from gateway.database.sources import build_engine
 from gateway.errors import InsufficientScope, ProtocolError
 from gateway.tools.catalog import build
 from gateway.tools.execute import execute
 from gateway.tools.results import ERROR_KEY, ToolResult
+from tests.database.support import open_sources
 from tests.tools.conftest import Make
 
 TOOLS: dict[str, dict[str, Any]] = {

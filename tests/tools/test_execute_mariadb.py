@@ -10,9 +10,10 @@ from typing import Any
 from gateway.config.loader import Configuration
 from gateway.config.models import GatewaySettings
 from gateway.config.problems import KeyPath, Place
-from gateway.database.sources import build_engine, open_sources
+from gateway.database.sources import build_engine
 from gateway.tools.catalog import build
 from gateway.tools.results import ToolResult
+from tests.database.support import open_sources
 from tests.servers.mariadb import MariadbServer
 from tests.tools.test_execute import House, content
 

@@ -14,9 +14,9 @@ from jsonschema import Draft202012Validator
 from gateway.config.loader import Configuration
 from gateway.config.models import GatewaySettings
 from gateway.config.problems import ConfigError, KeyPath, Place
-from gateway.database.sources import build_engine, open_sources
+from gateway.database.sources import build_engine
 from gateway.tools.catalog import Catalog, build
-from tests.database.support import until
+from tests.database.support import open_sources, until
 from tests.servers.oracle.server import OracleServer
 from tests.tools.test_execute import House, content
 

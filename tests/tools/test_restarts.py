@@ -14,11 +14,11 @@ import pytest
 from gateway.config.loader import Configuration
 from gateway.config.models import GatewaySettings
 from gateway.context import Call, Principal
-from gateway.database.sources import build_engine, open_sources
+from gateway.database.sources import build_engine
 from gateway.tools.catalog import build
 from gateway.tools.execute import execute
 from gateway.tools.results import ToolResult
-from tests.database.support import ROUNDS, until
+from tests.database.support import ROUNDS, open_sources, until
 from tests.servers.postgresql import PostgresqlServer
 from tests.tally import Tally
 

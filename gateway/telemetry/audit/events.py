@@ -14,6 +14,7 @@ SINK_RECOVERED: Final = "sink.recovered"
 GATEWAY_START: Final = "gateway.start"
 GATEWAY_STOP: Final = "gateway.stop"
 CONFIGURATION_CHANGED: Final = "configuration.changed"
+CONFIGURATION_REFUSED: Final = "configuration.refused"
 OPERATOR_COMMAND: Final = "operator.command"
 AUTHENTICATION_SUCCESS: Final = "authentication.success"
 AUTHENTICATION_FAILURE: Final = "authentication.failure"
@@ -111,6 +112,14 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
                 "added": "keys that are new",
                 "removed": "keys that are gone",
                 "changed": "keys whose values differ; the values are not told",
+            },
+        ),
+        CONFIGURATION_REFUSED: Event(
+            "another configuration was offered and refused; the one before goes on",
+            {
+                "trigger": "who or what asked for it",
+                "configuration": "SHA-256 of the one that serves, secrets left out",
+                "problems": "the keys that are wrong, or what could not be reached; no values",
             },
         ),
         OPERATOR_COMMAND: Event(

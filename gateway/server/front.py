@@ -1,0 +1,108 @@
+"""Everything that the agents' listener answers with one snapshot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
+
+from aiohttp import web
+
+from gateway.auth.metadata import resource_metadata
+from gateway.server.cors import Cors
+from gateway.server.endpoint import endpoints
+from gateway.server.headers import Headers
+from gateway.server.health import Health
+from gateway.server.mcp import Background
+from gateway.server.reception import Desk, Reception
+from gateway.server.refusals import Refusals
+from gateway.server.routes import READ, Handler, Routes
+from gateway.server.snapshot import Snapshot
+from gateway.server.transport import Transport
+
+METADATA: Final = "/.well-known/oauth-protected-resource"
+
+
+class Front:
+    """The doors of one snapshot, and who is still inside.
+
+    Args:
+        snapshot: what is served.
+        local_url: how the listener is reached from this machine, without a path.
+        health: answers the probes, whatever the snapshot.
+
+    Attributes:
+        background: where writes are seen through whose client has left.
+    """
+
+    def __init__(self, snapshot: Snapshot, local_url: str, health: Health) -> None:
+        self.snapshot = snapshot
+        self.background = Background()
+        self._users = 0
+        self._emptied: asyncio.Event | None = None
+        base_url = (snapshot.settings.server.public_url or local_url).rstrip("/")
+        self._routes = _routes(snapshot, health, self.background, base_url)
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Whatever is asked; counted, so that nothing is closed under a call."""
+        self._users += 1
+        try:
+            return await self._routes.serve(request)
+        finally:
+            self._users -= 1
+            if self._emptied is not None and not self._users:
+                self._emptied.set()
+
+    async def retire(self, limit: float) -> None:
+        """Wait until the last call has left, writes that outlive their clients included; then close.
+
+        Args:
+            limit: seconds after which it is closed under whoever is left.
+        """
+        self.background.deadline = asyncio.get_running_loop().time() + limit
+        try:
+            self._emptied = asyncio.Event()
+            if self._users:
+                async with asyncio.timeout(limit):
+                    await self._emptied.wait()
+        except TimeoutError:
+            pass  # a stream that listens has no end; no call lives as long
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """See writes through until the deadline of `background`, then let go of the snapshot."""
+        try:
+            await self.background.drain()
+        finally:
+            await self.snapshot.close()
+
+
+def _routes(snapshot: Snapshot, health: Health, background: Background, base_url: str) -> Routes:
+    """The endpoints, their OAuth metadata, and health."""
+    cors = Cors(snapshot.settings.server.allowed_origins)
+    headers = Headers(cors, is_secure=base_url.startswith("https:"))
+    reception = Reception(snapshot, cors)
+    routes = Routes(headers)
+    for endpoint in endpoints(snapshot.settings, base_url):
+        scopes = endpoint.catalog(snapshot).entry_scopes
+        refusals = Refusals(base_url + METADATA + endpoint.path, scopes)
+        transport = Transport(endpoint, background, refusals, snapshot.admission, snapshot.listening, headers)
+        routes.add(endpoint.path, partial(reception.receive, Desk(endpoint, transport, refusals)))
+        document = _document(resource_metadata(endpoint.resource, snapshot.settings.auth, scopes, endpoint.title), cors)
+        methods = READ | {"OPTIONS"} if cors.is_on else READ
+        for path in (METADATA + endpoint.path, *(() if endpoint.toolset else (METADATA,))):
+            routes.add(path, document, methods)
+    routes.add("/healthz/live", health.live, READ)
+    routes.add("/healthz/ready", health.ready, READ)
+    return routes
+
+
+def _document(content: Mapping[str, Any], cors: Cors) -> Handler:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        if (preflight := cors.preflight(request, "GET")) is not None:
+            return preflight
+        return web.json_response(content, headers={"Cache-Control": "public, max-age=300"})
+
+    return answer
