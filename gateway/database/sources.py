@@ -91,6 +91,7 @@ class Source:
         pools: Pools,
         statements: Sequence[Statement],
         before: Source | None = None,
+        on_shapes: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self.settings = settings
@@ -99,6 +100,8 @@ class Source:
         self.pools = pools
         self._statements = tuple(statements)
         self._shapes: dict[str, tuple[Column, ...]] = {}
+        self._on_shapes = on_shapes
+        self._has_news = False
         self._broken: dict[str, ToolError] = {}
         self._preparing: asyncio.Task[None] | None = None
         self._began_down = before is not None and not pools.is_up
@@ -183,7 +186,7 @@ class Source:
         pool: Pool | None = None,
         engine: Engine | None = None,
     ) -> Lease[Session]:
-        limit, learn, used = self.settings.statement_timeout, self._learn, engine or self.engine
+        limit, learn, used = self.settings.statement_timeout, self._relearn, engine or self.engine
         lender = pool or self.pools.own
         return Lease(lender, call, patience, lambda member: Session(member, used, limit, learn, identity))
 
@@ -218,6 +221,7 @@ class Source:
             for statement in self._statements:
                 if statement.name in missing and await self._prepare_one(statement):
                     missing.discard(statement.name)
+            self._tell_news()
             if missing:
                 await asyncio.sleep(_REPREPARE if missing <= self._broken.keys() else 1.0)
 
@@ -239,7 +243,18 @@ class Source:
         """Remember the columns of a result, which a change of the schema may have changed."""
         if self._shapes.get(statement.name) != columns:
             self._shapes[statement.name] = distinct(statement, columns)
+            self._has_news = True
         self._broken.pop(statement.name, None)
+
+    def _relearn(self, statement: Statement, columns: tuple[Column, ...]) -> None:
+        """Learn from a call, which finds a changed schema first."""
+        self._learn(statement, columns)
+        self._tell_news()
+
+    def _tell_news(self) -> None:
+        if self._has_news:
+            self._has_news = False
+            self._on_shapes()
 
 
 def distinct(statement: Statement, columns: tuple[Column, ...]) -> tuple[Column, ...]:

@@ -17,6 +17,7 @@ from gateway.server.audiences import PATH
 from gateway.server.auditing import note_start
 from gateway.server.cors import Cors
 from gateway.server.crowd import Crowd, connections_that_fit
+from gateway.server.events import Announcements
 from gateway.server.headers import Headers
 from gateway.server.health import Health
 from gateway.server.listener import StartError, bind, listen, running
@@ -58,6 +59,11 @@ class Gateway:
     def admission(self) -> Admission:
         """What it counts of its clients."""
         return self.snapshot.admission
+
+    @property
+    def announcements(self) -> Announcements:
+        """Who is told of changes, and how they are announced; the same through all reloads."""
+        return self.snapshot.listening.announcements
 
     async def until_ready(self, limit: float = 10.0) -> None:
         """Wait until calls can be served.
@@ -105,7 +111,13 @@ async def open_gateway(
         snapshot = await open_snapshot(configuration, audit)
         watching = open_watch(configuration.settings.telemetry, lambda: live.current.snapshot)
         watch = await stack.enter_async_context(watching)
-        live = Live(snapshot, local_url, tools_changed, watch)
+        announcements = snapshot.listening.announcements
+
+        def tell() -> None:
+            announcements.announce_tools_changed()
+            tools_changed()
+
+        live = Live(snapshot, local_url, tell, watch)
         stack.push_async_callback(live.close)
         admin = configuration.settings.admin
         admin_socket = stack.enter_context(bind(admin.host, admin.port, "admin"))
@@ -115,6 +127,7 @@ async def open_gateway(
             listen(serve, admin_socket, crowd, handshake_timeout=settings.header_timeout, grace=1.0)
         )
         await stack.enter_async_context(_listening(live.answer, main_socket, settings))
+        stack.callback(announcements.close)
         stack.callback(_begin_to_stop, live, settings.shutdown_grace)
         stack.callback(audit.note, events.GATEWAY_STOP, {"url": local_url + PATH})
         gateway = Gateway(local_url + PATH, _url(admin.host, admin_socket), live)

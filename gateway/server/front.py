@@ -90,7 +90,7 @@ def _routes(reception: Reception, health: Health, background: Background, base_u
     for endpoint in endpoints(snapshot.settings, base_url):
         scopes = endpoint.catalog(snapshot).entry_scopes
         refusals = Refusals(base_url + METADATA + endpoint.path, scopes)
-        transport = Transport(endpoint, background, refusals, snapshot.admission, headers)
+        transport = Transport(endpoint, background, refusals, snapshot.admission, snapshot.listening, headers)
         routes.add(endpoint.path, partial(reception.receive, Desk(endpoint, transport, refusals)))
         document = _document(resource_metadata(endpoint.resource, snapshot.settings.auth, scopes, endpoint.title), cors)
         methods = READ | {"OPTIONS"} if cors.is_on else READ

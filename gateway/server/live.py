@@ -117,13 +117,15 @@ class Live:
             except BaseException:
                 await snapshot.close()
                 raise
+            shapes = _shapes(snapshot)
             self._swap(front)
-        if _published(before.settings) != _published(settings):
+        if _published(before.settings) != _published(settings) or _shapes(before) != shapes:
             self._tools_changed()
         return replaced
 
     def _swap(self, front: Front) -> None:
         retired, self.current = self.current, front
+        front.snapshot.listening.announcements.serving = front.snapshot.parts
         task = asyncio.create_task(retired.retire(retired.snapshot.settings.server.call_timeout + _MARGIN))
         self._retiring[task] = retired
         task.add_done_callback(self._retired)
@@ -154,6 +156,11 @@ async def _settle(snapshot: Snapshot, before: Snapshot, limit: float) -> None:
     until = loop.time() + limit
     while not (snapshot.is_settled and (known or snapshot.verifier.is_ready)) and loop.time() < until:  # noqa: ASYNC110 - many parts, without an event of their own
         await asyncio.sleep(_POLL)
+
+
+def _shapes(snapshot: Snapshot) -> dict[str, dict[str, object]]:
+    """What is known of the tools' results, which `tools/list` tells."""
+    return {name: dict(source.shapes) for name, source in snapshot.sources.items()}
 
 
 def _published(settings: GatewaySettings) -> tuple[object, ...]:

@@ -19,6 +19,8 @@ from gateway.database.sources import Source, open_pools
 from gateway.net.redis import Redis, open_redis
 from gateway.server.admission import Admission
 from gateway.server.audiences import accepting
+from gateway.server.events import Announcements
+from gateway.server.listen import Listening
 from gateway.server.parts import Parts
 from gateway.telemetry.audit.recorder import Audit
 from gateway.tools.catalog import Catalog, build, toolsets
@@ -37,6 +39,7 @@ class Snapshot:
     scopes: ScopeRules
     sources: Mapping[str, Source]
     admission: Admission
+    listening: Listening
     audit: Audit
     redis: Redis | None
     parts: Parts
@@ -82,6 +85,8 @@ async def open_snapshot(configuration: Configuration, audit: Audit, before: Snap
     engines, catalog = await asyncio.to_thread(_plan, configuration)
     parts = Parts(before.parts if before is not None else None)
     sources: dict[str, Source] = {}
+    listening = before.listening if before is not None else Listening(Announcements(parts))
+    learned = partial(listening.announcements.learned, parts)
     settings = configuration.settings
     try:
         redis, verifier, admission = await _open_services(settings, parts)
@@ -92,7 +97,7 @@ async def open_snapshot(configuration: Configuration, audit: Audit, before: Snap
                 pools = await parts.take("source", _of_pools(each), opened, name)
                 statements = catalog.statements().get(name, ())
                 is_kept = known is not None and known.pools is pools
-                sources[name] = Source(name, each, pools, statements, known if is_kept else None)
+                sources[name] = Source(name, each, pools, statements, known if is_kept else None, learned)
                 sources[name].start()
         groups, scopes = toolsets(catalog, settings), scope_rules(settings)
     except BaseException:
@@ -101,7 +106,7 @@ async def open_snapshot(configuration: Configuration, audit: Audit, before: Snap
         raise
     parts.settled()
     everything = MappingProxyType(sources)
-    return Snapshot(settings, verifier, catalog, groups, scopes, everything, admission, audit, redis, parts)
+    return Snapshot(settings, verifier, catalog, groups, scopes, everything, admission, listening, audit, redis, parts)
 
 
 def _plan(configuration: Configuration) -> tuple[Mapping[str, Engine], Catalog]:

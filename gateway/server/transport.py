@@ -37,13 +37,17 @@ from gateway.server.auditing import note_denial
 from gateway.server.endpoint import Endpoint
 from gateway.server.headers import Headers
 from gateway.server.jsonrpc import Message, error_bytes, notification_bytes, parse, result_bytes, wire_int
+from gateway.server.listen import Listening
+from gateway.server.outlet import Outlet
 from gateway.server.record import Record
 from gateway.server.refusals import Refusals
 from gateway.server.snapshot import Snapshot
 
 _log: Final = logging.getLogger("gateway.server")
-_ASSUMED_VERSION: Final = "2025-03-26"
-_MAX_METHOD: Final = 64
+ASSUMED_VERSION: Final = "2025-03-26"
+"""What a client speaks that does not say (MCP 2025-06-18, Transports)."""
+MAX_METHOD: Final = 64
+"""Characters of a method in the log."""
 
 
 async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> bytes:
@@ -87,7 +91,7 @@ def _accepts(accept: str) -> tuple[bool, bool]:
     return anything or bool(ranges & {"application/json", "application/*"}), "text/event-stream" in ranges
 
 
-def _reporter(answer: Answer, message: Message) -> Report:
+def reporter(outlet: Outlet, message: Message) -> Report:
     """What turns a line of progress into a notification, if the client asked for progress."""
     token = progress_token_from_params(message.params)
     if token is None:
@@ -96,7 +100,7 @@ def _reporter(answer: Answer, message: Message) -> Report:
 
     def report(line: str) -> None:
         params = {"progressToken": wire_int(token), "progress": next(steps), "message": line}
-        answer.notify(notification_bytes("notifications/progress", params))
+        outlet.notify(notification_bytes("notifications/progress", params))
 
     return report
 
@@ -109,6 +113,7 @@ class Transport:
         background: where writes are seen through whose client has left.
         refusals: how errors become answers.
         admission: how much of a client's work runs at once.
+        listening: who is told of changes.
         headers: what a stream carries as every answer does.
     """
 
@@ -118,6 +123,7 @@ class Transport:
         background: mcp.Background,
         refusals: Refusals,
         admission: Admission,
+        listening: Listening,
         headers: Headers,
     ) -> None:
         self._endpoint = endpoint
@@ -125,6 +131,7 @@ class Transport:
         self._background = background
         self._refusals = refusals
         self._admission = admission
+        self._listening = listening
         self._headers = headers
 
     async def serve(
@@ -138,7 +145,7 @@ class Transport:
         settings = snapshot.settings.server
         deadline = asyncio.get_running_loop().time() + settings.call_timeout
         message = parse(await read_body(request, settings.max_request_bytes, settings.body_timeout))
-        record.method = message.method[:_MAX_METHOD]
+        record.method = message.method[:MAX_METHOD]
         is_modern = _is_modern(request)
         if message.id is None:
             return _acknowledge(request, is_modern, correlation_id)
@@ -147,17 +154,19 @@ class Transport:
             raise Refused(406, "Accept must include application/json, and text/event-stream for streams.")
         answer = Answer(request, {"X-Request-ID": correlation_id}, self._headers, may_stream=takes_stream)
         try:
-            call = Call(correlation_id, principal, deadline, _reporter(answer, message), record.marks)
+            call = Call(correlation_id, principal, deadline, reporter(answer, message), record.marks)
             catalog = self._endpoint.catalog(snapshot)
-            exchange = mcp.Exchange(call, snapshot, catalog, answer, self._background, self._admission, is_modern)
+            exchange = mcp.Exchange(
+                call, snapshot, catalog, answer, self._background, self._admission, self._listening, is_modern
+            )
             exchange.address = record.address
-            return await self._answer(request, exchange, message, record)
+            return await self._answer(request, answer, exchange, message, record)
         except BaseException:
             await answer.abandon()
             raise
 
     async def _answer(
-        self, request: web.BaseRequest, exchange: mcp.Exchange, message: Message, record: Record
+        self, request: web.BaseRequest, answer: Answer, exchange: mcp.Exchange, message: Message, record: Record
     ) -> web.StreamResponse:
         headers: dict[str, str] = {}
         try:
@@ -178,7 +187,7 @@ class Transport:
         if exchange.result is not None:
             record.outcome, record.rows = exchange.result.code or "ok", exchange.result.row_count
             record.detail = record.detail or exchange.result.detail
-        return await exchange.answer.finish(body, status, headers)
+        return await answer.finish(body, status, headers)
 
 
 def _status(error: Exception, wire: Wire, exchange: mcp.Exchange) -> int:
@@ -215,7 +224,7 @@ def _protocol_version(request: web.BaseRequest, exchange: mcp.Exchange, message:
         ProtocolError: the modern ladder refused it.
     """
     if not exchange.is_modern:
-        return request.headers.get(MCP_PROTOCOL_VERSION_HEADER, _ASSUMED_VERSION)
+        return request.headers.get(MCP_PROTOCOL_VERSION_HEADER, ASSUMED_VERSION)
     if duplicated := find_duplicated_routing_header(request.headers.items()):
         raise ProtocolError(HEADER_MISMATCH, f"{duplicated} header appears more than once")
     route = classify_inbound_request(message.body, headers=request.headers)

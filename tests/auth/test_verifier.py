@@ -311,7 +311,6 @@ async def test_mode_none_lets_everybody_in(token: str) -> None:
 @pytest.mark.parametrize(
     ("issuers", "jwks_uri", "key", "message"),
     [
-        ([], None, ("auth", "issuers"), "at least one"),
         (["https://a.example", "https://a.example"], None, ("auth", "issuers", 1, "issuer"), "twice"),
         (["http://a.example"], None, ("auth", "issuers", 0, "issuer"), "https"),
         (["my-issuer"], None, ("auth", "issuers", 0, "issuer"), "https"),
