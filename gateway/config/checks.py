@@ -9,6 +9,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.accounts import credentials
+from gateway.config.features import feature_misfits
 from gateway.config.issuers import TrustedIssuer, misfits, resolve
 from gateway.config.models import GatewaySettings
 from gateway.config.permissions import permissions
@@ -47,6 +48,7 @@ def find_contradictions(settings: GatewaySettings, names: frozenset[str] | None)
     for name, tool in settings.tools.items():
         yield from _tool(("tools", name), tool, settings, names)
     yield from permissions(settings)
+    yield from feature_misfits(settings.features)
 
 
 def _server(settings: GatewaySettings) -> Iterator[Finding]:

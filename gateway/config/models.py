@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field
 
 from gateway.config.auth import AuthSettings
 from gateway.config.base import Name, Settings
+from gateway.config.features import FeatureSettings
 from gateway.config.limits import LimitSettings
 from gateway.config.server import AdminSettings, ServerSettings
 from gateway.config.sources import AnySource
@@ -41,6 +42,8 @@ class GatewaySettings(Settings):
     """Authentication."""
     limits: LimitSettings = LimitSettings()
     """Rate limits."""
+    features: FeatureSettings = FeatureSettings()
+    """Ways in for older clients."""
     deployment: DeploymentSettings = DeploymentSettings()
     """The replicas."""
     sources: Annotated[Mapping[Name, AnySource], AfterValidator(MappingProxyType)] = Field(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import mcp_types as types
 import orjson
@@ -33,7 +33,6 @@ from pydantic import ValidationError
 from gateway import __version__
 from gateway.context import Call
 from gateway.errors import ProtocolError
-from gateway.server.answer import Answer
 from gateway.server.jsonrpc import Message, notification_bytes
 from gateway.server.snapshot import Snapshot
 from gateway.telemetry import tracing
@@ -79,6 +78,13 @@ class Background:
             await asyncio.gather(*late, return_exceptions=True)
 
 
+class Notifies(Protocol):
+    """Where notifications go that belong to one request."""
+
+    def notify(self, message: bytes) -> None:
+        """Send one ahead of the result; never blocks."""
+
+
 @dataclass(slots=True)
 class Exchange:
     """One JSON-RPC request in the works: what handlers read, and what they leave for the transport.
@@ -97,7 +103,7 @@ class Exchange:
     call: Call
     snapshot: Snapshot
     catalog: Catalog
-    answer: Answer
+    answer: Notifies
     background: Background
     is_modern: bool
     result: ToolResult | None = None
@@ -113,7 +119,7 @@ class DispatchContext:
 
     request_id: str | int
     message_metadata: ServerMessageMetadata
-    answer: Answer
+    answer: Notifies
     transport: TransportContext = _TRANSPORT
     can_send_request: bool = False
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Final, Protocol
 
 from aiohttp import web
 
+from gateway.context import Principal
 from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Unauthenticated
 from gateway.resilience.ratelimit import RateLimiter
 from gateway.server import door
@@ -14,8 +16,22 @@ from gateway.server.endpoint import Endpoint
 from gateway.server.record import Record
 from gateway.server.refusals import Refusals
 from gateway.server.snapshot import Snapshot
-from gateway.server.transport import Transport
 from gateway.telemetry import logs, tracing
+
+_NO_METHOD: Final = "Send JSON-RPC messages by POST; there is no stream to GET and no session to DELETE."
+
+
+class Counter(Protocol):
+    """What serves admitted requests."""
+
+    @property
+    def methods(self) -> frozenset[str]:
+        """The HTTP methods that it serves."""
+
+    async def serve(
+        self, request: web.Request, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
+    ) -> web.StreamResponse:
+        """Serve one; GatewayError for what is refused before it is understood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +39,7 @@ class Desk:
     """One endpoint, and what answers there."""
 
     endpoint: Endpoint
-    transport: Transport
+    transport: Counter
     refusals: Refusals
 
 
@@ -39,7 +55,7 @@ class Reception:
         self._limiter = RateLimiter(limits.requests_per_minute, limits.burst, limits.max_clients)
 
     async def receive(self, desk: Desk, request: web.Request) -> web.StreamResponse:
-        """One POST of an endpoint: admitted, served, answered, logged."""
+        """One request of an endpoint: admitted, served, answered, logged."""
         correlation_id = door.correlation_id(request)
         logs.correlation_id.set(correlation_id)
         address = self._proxies.client_address(request.remote or "", request.headers.getall("X-Forwarded-For", []))
@@ -49,12 +65,14 @@ class Reception:
                 response = await self._answer(desk, request, correlation_id, record)
                 record.status = response.status
                 return response
-            except (asyncio.CancelledError, ConnectionError):
-                record.outcome = "disconnected"
+            except (asyncio.CancelledError, ConnectionError) as error:
+                if not record.goes_on:
+                    record.outcome = getattr(error, "reason", "disconnected")
                 raise
             finally:
                 span.set_attribute("http.response.status_code", record.status)
-                record.write()
+                if not record.goes_on:
+                    record.write()
 
     async def _answer(
         self, desk: Desk, request: web.Request, correlation_id: str, record: Record
@@ -67,8 +85,8 @@ class Reception:
 
     async def _serve(self, desk: Desk, request: web.Request, correlation_id: str, record: Record) -> web.StreamResponse:
         self._origins.check(request.headers.getall("Host", []), request.headers.get("Origin"))
-        if request.method != "POST":
-            raise Refused(405, "Send JSON-RPC messages by POST; there is no stream to GET and no session to DELETE.")
+        if request.method not in desk.transport.methods:
+            raise Refused(405, _NO_METHOD)
         principal = await door.authenticate(request, self._snapshot, desk.endpoint)
         record.client = principal.client_id or principal.subject
         door.admit(self._limiter, principal)

@@ -26,6 +26,7 @@ class Record:
         rows: rows in the result.
         status: the HTTP status; 0 when the client left before there was one.
         detail: the operators' words on a failure.
+        goes_on: the work goes on after its HTTP request, and writes the line itself.
     """
 
     http_method: str
@@ -37,6 +38,7 @@ class Record:
     rows: int | None = None
     status: int = 0
     detail: str = ""
+    goes_on: bool = False
     _started: float = field(default_factory=time.perf_counter)
 
     def write(self) -> None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Mapping
-from functools import lru_cache
-from typing import Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from types import MappingProxyType
+from typing import Any, Final
 
 from aiohttp import hdrs, web
 from mcp.shared.inbound import (
@@ -41,7 +43,7 @@ from gateway.server.snapshot import Snapshot
 _log: Final = logging.getLogger("gateway.server")
 _ASSUMED_VERSION: Final = "2025-03-26"
 _BODY_SECONDS: Final = 30.0
-_MAX_METHOD: Final = 64
+MAX_METHOD: Final = 64
 
 
 async def read_body(request: web.Request, limit: int) -> bytes:
@@ -78,14 +80,14 @@ def _within(body: bytes, limit: int) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _accepts(accept: str) -> tuple[bool, bool]:
+def accepts(accept: str) -> tuple[bool, bool]:
     """Whether a client takes JSON, and whether it takes an event stream (RFC 9110 section 12.5.1)."""
     ranges = {part.split(";")[0].strip().lower() for part in accept.split(",")}
     anything = "*/*" in ranges
     return anything or bool(ranges & {"application/json", "application/*"}), "text/event-stream" in ranges
 
 
-def _reporter(answer: Answer, message: Message) -> Report:
+def reporter(answer: mcp.Notifies, message: Message) -> Report:
     """What turns a line of progress into a notification, if the client asked for progress."""
     token = progress_token_from_params(message.params)
     if token is None:
@@ -99,6 +101,23 @@ def _reporter(answer: Answer, message: Message) -> Report:
     return report
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one request: the JSON-RPC response, and how HTTP frames it.
+
+    Attributes:
+        body: the response.
+        status: of HTTP, where the answer is no stream.
+        headers: likewise.
+        result: what the response carries; None for an error.
+    """
+
+    body: bytes
+    status: int
+    headers: Mapping[str, str] = MappingProxyType({})
+    result: Mapping[str, Any] | None = None
+
+
 class Transport:
     """Serves admitted POSTs of one door.
 
@@ -107,6 +126,9 @@ class Transport:
         background: where writes are seen through whose client has left.
         refusals: how errors become answers.
     """
+
+    methods: Final = frozenset({"POST"})
+    """What is served; anything else is 405."""
 
     def __init__(self, endpoint: Endpoint, background: mcp.Background, refusals: Refusals) -> None:
         self._endpoint = endpoint
@@ -124,43 +146,53 @@ class Transport:
         """
         deadline = asyncio.get_running_loop().time() + snapshot.settings.server.call_timeout
         message = parse(await read_body(request, snapshot.settings.server.max_request_bytes))
-        record.method = message.method[:_MAX_METHOD]
+        record.method = message.method[:MAX_METHOD]
         is_modern = _is_modern(request)
         if message.id is None:
             return _acknowledge(request, is_modern, correlation_id)
-        takes_json, takes_stream = _accepts(request.headers.get(hdrs.ACCEPT, "*/*"))
+        takes_json, takes_stream = accepts(request.headers.get(hdrs.ACCEPT, "*/*"))
         if not takes_json and not takes_stream:
             raise Refused(406, "Accept must include application/json, and text/event-stream for streams.")
         answer = Answer(request, {"X-Request-ID": correlation_id}, may_stream=takes_stream)
         try:
-            call = Call(correlation_id, principal, deadline, _reporter(answer, message))
-            catalog = self._endpoint.catalog(snapshot)
-            exchange = mcp.Exchange(call, snapshot, catalog, answer, self._background, is_modern)
-            return await self._answer(request, exchange, message, record)
+            call = Call(correlation_id, principal, deadline, reporter(answer, message))
+            exchange = self.exchange(call, snapshot, answer, is_modern=is_modern)
+            outcome = await self.run(exchange, message, record, partial(_protocol_version, request, exchange, message))
+            return await answer.finish(outcome.body, outcome.status, outcome.headers)
         except BaseException:
             await answer.abandon()
             raise
 
-    async def _answer(
-        self, request: web.Request, exchange: mcp.Exchange, message: Message, record: Record
-    ) -> web.StreamResponse:
-        headers: dict[str, str] = {}
+    def exchange(self, call: Call, snapshot: Snapshot, answer: mcp.Notifies, *, is_modern: bool) -> mcp.Exchange:
+        """One request to this door."""
+        return mcp.Exchange(call, snapshot, self._endpoint.catalog(snapshot), answer, self._background, is_modern)
+
+    async def run(
+        self, exchange: mcp.Exchange, message: Message, record: Record, version: Callable[[], str]
+    ) -> Outcome:
+        """Run one request; every failure is an outcome, which tells the client nothing that is not its business.
+
+        Args:
+            exchange: the request.
+            message: the same as it came.
+            record: the log line, filled in.
+            version: finds the revision that it is judged by; may refuse it.
+        """
         try:
-            version = _protocol_version(request, exchange, message)
-            result = await mcp.handle(self._server, exchange, message, version)
-            body, status = result_bytes(message.id, result), 200
+            result = await mcp.handle(self._server, exchange, message, version())
+            outcome = Outcome(result_bytes(message.id, result), 200, result=result)
         except Exception as error:  # noqa: BLE001 - whatever failed, the client gets an answer that says nothing of it
             if not isinstance(error, GatewayError):
                 _log.exception("request failed inside the gateway")
             wire = to_wire(error)
             record.outcome, record.detail = str(wire.code), getattr(error, "detail", "")
-            body, status = error_bytes(message.id, wire.code, wire.message, wire.data), _status(error, wire, exchange)
-            headers = self._refusals.headers(error)
+            body = error_bytes(message.id, wire.code, wire.message, wire.data)
+            outcome = Outcome(body, _status(error, wire, exchange), self._refusals.headers(error))
         if exchange.result is not None:
             record.outcome, record.rows = exchange.result.code or "ok", exchange.result.row_count
             record.detail = record.detail or exchange.result.detail
         record.tool = exchange.tool
-        return await exchange.answer.finish(body, status, headers)
+        return outcome
 
 
 def _status(error: Exception, wire: Wire, exchange: mcp.Exchange) -> int:
