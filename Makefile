@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+BENCH ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check soak lock conformance clean
+.PHONY: help install demo test check soak bench lock conformance clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -36,6 +37,9 @@ check: $(STAMP) ## Lint, formatting and types
 
 soak: $(STAMP) ## The same tests with many more rounds
 	@GATEWAY_TEST_ROUNDS=$${GATEWAY_TEST_ROUNDS:-2000} $(BIN)/python -m pytest --timeout=3600 $(ARGS)
+
+bench: $(STAMP) ## Measure what a call costs, beside others (BENCH=call, ARGS="--rounds 3")
+	@$(BIN)/python -m tests.bench $(BENCH) $(ARGS)
 
 conformance: $(STAMP) ## Run the official MCP conformance suites (needs npm)
 	@$(BIN)/python -m tests.conformance.run $(ARGS)

@@ -42,6 +42,11 @@ class Principal:
     expires_at: float = float("inf")
     has_every_scope: bool = False
 
+    @property
+    def client(self) -> tuple[str, str, str]:
+        """Whom limits count: the issuer with the OAuth client, or with the subject where the token names no client."""
+        return (self.issuer, self.client_id, "" if self.client_id else self.subject)
+
     def grants(self, required: frozenset[str]) -> bool:
         """Whether the caller holds all of the required scopes."""
         return self.has_every_scope or required <= self.scopes

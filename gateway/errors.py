@@ -7,6 +7,7 @@ a stack; `detail` is written for the operator and goes to the log only.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -45,6 +46,8 @@ class Code(StrEnum):
     """A lock, a deadlock or a serialisation failure; the same call may succeed again."""
     UNREPRESENTABLE = "unrepresentable"
     """A column holds a value that JSON cannot carry exactly."""
+    RESULT_TOO_LARGE = "result_too_large"
+    """Not even one row fits into `max_result_bytes`."""
     OUTCOME_UNKNOWN = "outcome_unknown"
     """The connection was lost during a write: it may or may not have happened."""
     INTERNAL = "internal"
@@ -136,16 +139,25 @@ class IdentityProviderUnavailable(GatewayError):
     """The token may be good, but the issuer's keys cannot be had: HTTP 503, retry later."""
 
 
+def whole_seconds(seconds: float) -> int:
+    """What to tell a client to wait: never too short, and at least one (RFC 9110 section 10.2.3)."""
+    return max(1, math.ceil(seconds))
+
+
 class RateLimited(GatewayError):
-    """The caller used up its budget: HTTP 429 with `Retry-After`.
+    """The caller used up its budget, or has too much running: HTTP 429 with `Retry-After`.
 
     Args:
         retry_after: seconds until one more request is admitted.
+        limit: which limit, in one stable word.
+        message: what the agent reads, where it is more than to wait.
     """
 
-    def __init__(self, retry_after: float) -> None:
-        super().__init__(f"Too many requests; wait {max(1, round(retry_after))} s and call again.")
+    def __init__(self, retry_after: float, limit: str = "client", message: str = "", *, detail: str = "") -> None:
+        text = message or f"Too many requests; wait {whole_seconds(retry_after)} s and call again."
+        super().__init__(text, detail=detail)
         self.retry_after = retry_after
+        self.limit = limit
 
 
 class Refused(GatewayError):
@@ -192,7 +204,8 @@ def to_wire(error: BaseException) -> Wire:
         case InsufficientScope():
             return Wire(403, INSUFFICIENT_SCOPE, error.message, {"required_scopes": list(error.scopes)})
         case RateLimited():
-            return Wire(429, RATE_LIMITED, error.message, {"retry_after_ms": round(error.retry_after * 1000)})
+            data = {"retry_after_ms": math.ceil(error.retry_after * 1000), "limit": error.limit}
+            return Wire(429, RATE_LIMITED, error.message, data)
         case IdentityProviderUnavailable():
             return Wire(503, IDENTITY_PROVIDER_UNAVAILABLE, error.message)
         case Refused():

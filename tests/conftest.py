@@ -10,9 +10,11 @@ from hypothesis import settings
 
 from tests.servers.containers import MysqlContainer, PostgresqlContainer, has_engine, running_container, running_mysql
 from tests.servers.mariadb import MariadbServer, running_mariadb
+from tests.servers.oidc import OidcServer, running_oidc
 from tests.servers.pgbouncer import PgbouncerServer, running_pgbouncer
 from tests.servers.postgresql import PostgresqlServer, running_postgresql
 from tests.servers.programs import PACKAGES, MissingServer, programs
+from tests.servers.redis import RedisServer, running_redis
 from tests.tally import LINES, Tally
 
 SKIPPED = frozenset(filter(None, os.environ.get("GATEWAY_TEST_SKIP", "").split(",")))
@@ -20,12 +22,19 @@ SKIPPED = frozenset(filter(None, os.environ.get("GATEWAY_TEST_SKIP", "").split("
 ENGINES = {
     "postgresql": "postgresql",
     "own_postgresql": "postgresql",
+    "bench_world": "postgresql+wrk",
     "pgbouncer": "postgresql+pgbouncer",
     "postgresql+pgbouncer": "postgresql+pgbouncer",
     "mysql": "mysql",
     "mariadb": "mysql",
     "own_mariadb": "mysql",
     "mysql_container": "mysql",
+    "redis": "redis",
+    "own_redis": "redis",
+    "tls_redis": "redis",
+    "oidc": "oidc",
+    "own_oidc": "oidc",
+    "chromium": "chromium",
 }
 
 settings.register_profile("gateway", max_examples=int(os.environ.get("GATEWAY_TEST_ROUNDS", "50")), deadline=None)
@@ -118,3 +127,43 @@ def mysql_container() -> Iterator[MysqlContainer]:
     """MySQL itself, where a container engine answers."""
     with running_mysql() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[RedisServer]:
+    """A server that no test stops."""
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A server that a test may stop, kill and freeze."""
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def tls_redis() -> Iterator[RedisServer]:
+    """A server that speaks TLS only."""
+    with running_redis(has_tls=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def oidc() -> Iterator[OidcServer]:
+    """A certified identity provider that no test stops."""
+    with running_oidc() as server:
+        yield server
+
+
+@pytest.fixture
+def own_oidc() -> Iterator[OidcServer]:
+    """A certified identity provider that a test may kill and give new keys."""
+    with running_oidc() as server:
+        yield server
+
+
+@pytest.fixture
+def chromium() -> None:
+    """A browser is here; which one is told by `programs`."""

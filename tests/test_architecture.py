@@ -35,6 +35,8 @@ RESERVED: Final = {
     "asyncpg": ("database/postgresql",),
     "sqlite3": ("database/sqlite", "demo/sample.py"),
     "oracledb": ("database/oracle",),
+    "aiocache": ("auth/shared.py",),
+    "redis": ("net/redis_client.py",),
     "aiohttp.web": ("server/", "demo/"),
 }
 """Libraries that only some files know, so that the rest does not depend on them."""

@@ -32,7 +32,7 @@ CLIENTS: Final = {
 CONFIGURATION: Final = """
 server: {host: 127.0.0.1, port: 0}
 admin: {port: 0}
-limits: {requests_per_minute: 100000, burst: 10000}
+limits: {requests_per_minute: 100000, burst: 10000, failed_logins_burst: 10000, concurrency_per_client: 100}
 auth:
   issuers:
     - issuer: ${env:ISSUER}

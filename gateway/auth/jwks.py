@@ -16,7 +16,7 @@ from yarl import URL
 
 from gateway.auth.jwt import SigningKey, UnusableKeyError, load_key
 from gateway.config.issuers import TrustedIssuer
-from gateway.net.http import FetchError, get_json, is_loopback
+from gateway.net.http import FetchError, get_json, leads_to_loopback
 
 _log = logging.getLogger(__name__)
 
@@ -224,14 +224,18 @@ class IssuerKeys:
 
     async def _load(self) -> _KeySet:
         if self._location is None:
-            self._location = await self._discover()
+            self._location = await self.endpoint("jwks_uri")
         return await self._key_set(await self._get(self._location))
 
     async def _get(self, url: str) -> Any:
         return await get_json(self._session, url, max_bytes=self._policy.max_bytes, timeout=self._policy.timeout)
 
-    async def _discover(self) -> str:
-        """The `jwks_uri` of the issuer's metadata: OpenID Connect Discovery 1.0, else RFC 8414."""
+    async def endpoint(self, name: str) -> str:
+        """A URL of the issuer's metadata (OpenID Connect Discovery 1.0, else RFC 8414), such as its `jwks_uri`.
+
+        Raises:
+            FetchError: the metadata cannot be had or believed, or does not name it.
+        """
         start = self._settings.discovery
         if _WELL_KNOWN in start:
             document = await self._get(start)
@@ -249,10 +253,10 @@ class IssuerKeys:
         stated = document.get("issuer")
         if not isinstance(stated, str) or stated not in self._settings.names:
             raise FetchError(f"the discovery document names the issuer {stated!r:.200}; set exactly that, or jwks_uri")
-        location = document.get("jwks_uri")
+        location = document.get(name)
         if not isinstance(location, str):
-            raise FetchError("the discovery document has no jwks_uri")
-        if is_loopback(location) and not is_loopback(start):
+            raise FetchError(f"the discovery document has no {name}")
+        if leads_to_loopback(location) and not leads_to_loopback(start):
             raise FetchError("the discovery document points to this machine")
         return location
 

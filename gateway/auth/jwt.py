@@ -10,13 +10,17 @@ import base64
 import hashlib
 import json
 import math
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from jwt import PyJWK, PyJWTError
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from jwt import PyJWK, PyJWTError, encode
 from jwt.algorithms import get_default_algorithms
 
 from gateway.auth.bearer import MAX_TOKEN_BYTES
@@ -223,3 +227,46 @@ def is_signed_by(token: Token, key: SigningKey) -> bool:
         return algorithm.verify(token.signing_input, algorithm.prepare_key(key.material), token.signature)
     except (PyJWTError, ValueError, TypeError, UnsupportedAlgorithm):
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class ClientKey:
+    """The gateway's own private key, by which it proves to a provider who it is.
+
+    Attributes:
+        material: the key, for PyJWT.
+        algorithm: what it signs with.
+        kid: its name at the provider, if it has one there.
+    """
+
+    material: Any
+    algorithm: str
+    kid: str | None
+
+    def assertion(self, client_id: str, audience: str, now: float) -> str:
+        """A client assertion (RFC 7523 section 3), good once and for a minute."""
+        issued_at = int(now)
+        claims = {"iss": client_id, "sub": client_id, "aud": audience, "jti": secrets.token_urlsafe(16)}
+        times = {"iat": issued_at, "nbf": issued_at, "exp": issued_at + 60}
+        headers = {"kid": self.kid} if self.kid else None
+        return encode({**claims, **times}, self.material, self.algorithm, headers=headers)
+
+
+def load_client_key(pem: str, kid: str | None) -> ClientKey:
+    """A private key in PEM: RSA of at least 2048 bits, P-256, P-384 or Ed25519.
+
+    Raises:
+        UnusableKeyError: it is none of these, encrypted or broken; nothing of it is told.
+    """
+    try:
+        key = load_pem_private_key(pem.encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise UnusableKeyError("expected an unencrypted private key in PEM") from error
+    match key:
+        case RSAPrivateKey() if key.key_size in _RSA_BITS:
+            return ClientKey(key, "RS256", kid)
+        case EllipticCurvePrivateKey() if isinstance(key.curve, SECP256R1 | SECP384R1):
+            return ClientKey(key, "ES256" if isinstance(key.curve, SECP256R1) else "ES384", kid)
+        case Ed25519PrivateKey():
+            return ClientKey(key, "EdDSA", kid)
+    raise UnusableKeyError("expected an RSA key of 2048 to 8192 bits, P-256, P-384 or Ed25519")

@@ -45,6 +45,8 @@ class Reason(StrEnum):
     """`nbf` or `iat` lies in the future."""
     AUDIENCE = "audience"
     """The token is for somebody else."""
+    INACTIVE = "inactive"
+    """The provider was asked and says that it is not good: revoked, over, or never issued."""
     SENDER_CONSTRAINED = "sender_constrained"
     """Bound to a key (`cnf`) that a bearer does not prove."""
 

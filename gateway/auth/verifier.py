@@ -5,24 +5,30 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Never
 
+from gateway.auth.base import OpenDoor, Verifier
 from gateway.auth.bearer import MAX_TOKEN_BYTES
 from gateway.auth.cache import ExpiringCache, good_until
 from gateway.auth.claims import to_principal
+from gateway.auth.flights import Flights
+from gateway.auth.inquiry import AnswerStore, Inquiry, Opinion, answer_store
+from gateway.auth.introspection import InquiryPolicy, Introspector, open_introspectors
 from gateway.auth.jwks import IssuerKeys, KeyPolicy
 from gateway.auth.jwt import SigningKey, Token, check_header, is_signed_by, parse
+from gateway.auth.problems import problems
 from gateway.auth.refusal import Reason, refusal
 from gateway.config.auth import AuthSettings
-from gateway.config.issuers import TrustedIssuer, misfits, resolve
-from gateway.config.problems import ConfigError, Problem
+from gateway.config.issuers import TrustedIssuer, resolve
+from gateway.config.problems import ConfigError
 from gateway.context import Principal
 from gateway.errors import IdentityProviderUnavailable, Unauthenticated
-from gateway.net.http import is_secure, open_session
+from gateway.net.http import open_session
+from gateway.net.redis import Redis
 
 _REFUSAL_AGE: Final = 5.0
 _MAX_REFUSALS: Final = 1024
@@ -30,59 +36,23 @@ _MAX_REFUSALS: Final = 1024
 _PASSING: Final = frozenset({Reason.UNKNOWN_KEY.value, Reason.NOT_YET_VALID.value, Reason.TOO_LARGE.value})
 
 
-class Verifier(ABC):
-    """Turns bearer tokens into principals."""
-
-    @abstractmethod
-    def known(self, token: str) -> Principal | None:
-        """The principal of a token verified not long ago; no waiting, no cryptography."""
-
-    @abstractmethod
-    async def verify(self, token: str) -> Principal:
-        """The principal of a token.
-
-        Raises:
-            Unauthenticated: the token is not good; `reason` says why in one stable word.
-            IdentityProviderUnavailable: it may be good, but there are no keys to tell.
-        """
-
-    @property
-    @abstractmethod
-    def is_ready(self) -> bool:
-        """Whether the keys of at least one issuer were loaded once."""
-
-    @abstractmethod
-    def status(self) -> dict[str, str]:
-        """For each issuer "ready", or what is wrong, in the operator's words."""
-
-
-class OpenDoor(Verifier):
-    """`auth.mode: none`: everybody is the same caller with every scope. For development on loopback."""
-
-    principal: Final = Principal("none", "anonymous", "", frozenset(), has_every_scope=True)
-
-    def known(self, token: str) -> Principal | None:
-        """The development principal, whatever the token."""
-        return self.principal
-
-    async def verify(self, token: str) -> Principal:
-        """The development principal, whatever the token."""
-        return self.principal
-
-    @property
-    def is_ready(self) -> bool:
-        """Always."""
-        return True
-
-    def status(self) -> dict[str, str]:
-        """There is no issuer."""
-        return {}
-
-
 @dataclass(frozen=True, slots=True)
 class _Issuer:
     settings: TrustedIssuer
     keys: IssuerKeys
+    introspector: Introspector | None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether keys were loaded once; opaque tokens need none."""
+        asked = self.introspector
+        return self.keys.was_loaded or (asked is not None and asked.settings.opaque and asked.is_ready)
+
+    def status(self) -> str:
+        keys, asked = self.keys.status(), self.introspector.status() if self.introspector else "ready"
+        if self.introspector is None or keys == asked:
+            return keys
+        return f"keys: {keys}; introspection: {asked}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +63,33 @@ class _Verdict:
 
 
 class TokenVerifier(Verifier):
-    """`auth.mode: jwt`: signed tokens of the configured issuers, keys kept per issuer.
+    """`auth.mode: jwt`: signed tokens of the configured issuers, keys kept per issuer; others by introspection.
 
     Args:
         settings: the cache.
         keys: the issuers, with their keys.
+        introspectors: those issuers that can be asked, by name.
+        store: answers that replicas share.
         clock: Unix time in seconds.
     """
 
     def __init__(
-        self, settings: AuthSettings, keys: Mapping[TrustedIssuer, IssuerKeys], clock: Callable[[], float] = time.time
+        self,
+        settings: AuthSettings,
+        keys: Mapping[TrustedIssuer, IssuerKeys],
+        introspectors: Mapping[str, Introspector] = MappingProxyType({}),
+        store: AnswerStore | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._issuers = {issuer.issuer: _Issuer(issuer, each) for issuer, each in keys.items()}
+        super().__init__()
+        self._issuers = {
+            issuer.issuer: _Issuer(issuer, each, introspectors.get(issuer.issuer)) for issuer, each in keys.items()
+        }
         self._by_name = {name: issuer for issuer in self._issuers.values() for name in issuer.settings.names}
+        self._inquiry = Inquiry(introspectors, settings.cache, self.counters, clock, store)
         self._settings = settings.cache
         self._clock = clock
+        self._flights: Flights[Principal] = Flights()
         self._verdicts: ExpiringCache[_Verdict] = ExpiringCache(settings.cache.max_entries, clock)
         # Apart, so that garbage cannot push good verdicts out.
         self._refusals: ExpiringCache[Unauthenticated] = ExpiringCache(_MAX_REFUSALS, clock)
@@ -120,9 +102,10 @@ class TokenVerifier(Verifier):
         verdict = self._verdicts.get(digest)
         if verdict is None:
             return None
-        if not verdict.issuer.keys.holds(verdict.thumbprint):
+        if verdict.thumbprint and not verdict.issuer.keys.holds(verdict.thumbprint):
             self._verdicts.drop(digest)
             return None
+        self.counters.hits += 1
         return verdict.principal
 
     def remembered(self) -> tuple[int, int]:
@@ -130,24 +113,35 @@ class TokenVerifier(Verifier):
         return len(self._verdicts), len(self._refusals)
 
     async def verify(self, token: str) -> Principal:
-        """See `Verifier.verify`. Waits only for a key that is not known yet."""
+        """See `Verifier.verify`. Waits only for a key that is not known yet, and for the provider's word."""
         if len(token) > MAX_TOKEN_BYTES:
-            raise refusal(Reason.TOO_LARGE)
+            raise self._counted(refusal(Reason.TOO_LARGE))
         digest = _digest(token)
         if principal := self._recall(digest):
             return principal
+        self.counters.misses += 1
         if known := self._refusals.get(digest):
-            raise Unauthenticated(known.message, reason=known.reason, detail=known.detail)
+            raise self._counted(Unauthenticated(known.message, reason=known.reason, detail=known.detail))
         try:
             return await self._examine(token, digest)
+        except IdentityProviderUnavailable:
+            self.counters.unavailable += 1
+            raise
         except Unauthenticated as error:
             if error.reason not in _PASSING:
                 # A new one without traceback, which would keep the frames and the token in them.
                 kept = Unauthenticated(error.message, reason=error.reason, detail=error.detail)
                 self._refusals.put(digest, kept, self._clock() + _REFUSAL_AGE)
+            self._counted(error)
             raise
 
+    def _counted(self, error: Unauthenticated) -> Unauthenticated:
+        self.counters.refusals[error.reason] += 1
+        return error
+
     async def _examine(self, text: str, digest: bytes) -> Principal:
+        if self._inquiry.takes_opaque and text.count(".") != 2 and text.isascii():
+            return await self._flights.join(digest, lambda: self._ask(text, digest))
         token = parse(text)
         # Not verified yet: it only chooses which rules and keys are asked, by exact match.
         name = token.claims.get("iss")
@@ -156,17 +150,35 @@ class TokenVerifier(Verifier):
             raise refusal(Reason.UNKNOWN_ISSUER)
         check_header(token, issuer.settings)
         keys = issuer.keys.find(token.kid, token.algorithm)
-        if not keys:
-            keys = await self._wait_for_keys(token, issuer)
-            # Others may have waited with the same token: one of us verifies, the rest recall.
-            if principal := self._recall(digest):
-                return principal
-        key = await self._signer(token, issuer, keys)
+        key = _matching(token, keys)
+        if key is not None and not self._inquiry.wants(issuer.settings.issuer):
+            return self._judge(token, issuer, key, digest).principal
+        return await self._flights.join(digest, lambda: self._wait(text, token, issuer, key, digest))
+
+    def _judge(self, token: Token, issuer: _Issuer, key: SigningKey, digest: bytes) -> _Verdict:
+        """The verdict that needs nobody else; remembered, unless the provider has the last word."""
         now = self._clock()
         principal = to_principal(token.claims, issuer.settings, now)
-        until = good_until(now, principal.expires_at, self._settings)
-        self._verdicts.put(digest, _Verdict(principal, issuer, key.thumbprint), until)
-        return principal
+        verdict = _Verdict(principal, issuer, key.thumbprint)
+        if not self._inquiry.wants(issuer.settings.issuer):
+            self._verdicts.put(digest, verdict, good_until(now, principal.expires_at, self._settings))
+        return verdict
+
+    async def _wait(self, text: str, token: Token, issuer: _Issuer, key: SigningKey | None, digest: bytes) -> Principal:
+        verdict = self._judge(token, issuer, key or await self._signer(token, issuer), digest)
+        name = issuer.settings.issuer
+        if not self._inquiry.wants(name):
+            return verdict.principal
+        return self._adopt(await self._inquiry.signed(text, digest, token.claims, name, verdict.thumbprint), digest)
+
+    async def _ask(self, text: str, digest: bytes) -> Principal:
+        return self._adopt(await self._inquiry.opaque(text, digest), digest)
+
+    def _adopt(self, opinion: Opinion, digest: bytes) -> Principal:
+        answer = opinion.answer
+        verdict = _Verdict(opinion.principal, self._issuers[answer.issuer], answer.thumbprint)
+        self._verdicts.put(digest, verdict, answer.until)
+        return opinion.principal
 
     async def _wait_for_keys(self, token: Token, issuer: _Issuer) -> tuple[SigningKey, ...]:
         keys = await issuer.keys.obtain(token.kid, token.algorithm)
@@ -179,9 +191,12 @@ class TokenVerifier(Verifier):
             raise refusal(Reason.UNKNOWN_KEY)
         return keys
 
-    async def _signer(self, token: Token, issuer: _Issuer, keys: tuple[SigningKey, ...]) -> SigningKey:
-        """The key that signed the token."""
-        key = _matching(token, keys)
+    async def _signer(self, token: Token, issuer: _Issuer) -> SigningKey:
+        """The key that signed the token, where none of those at hand did."""
+        key, keys = None, issuer.keys.find(token.kid, token.algorithm)
+        if not keys:
+            keys = await self._wait_for_keys(token, issuer)
+            key = _matching(token, keys)
         # Another key may have taken the same name, or the place of a nameless one.
         if key is None and await issuer.keys.renew():
             keys = issuer.keys.find(token.kid, token.algorithm)
@@ -193,12 +208,16 @@ class TokenVerifier(Verifier):
 
     @property
     def is_ready(self) -> bool:
-        """Whether the keys of at least one issuer were loaded once."""
-        return any(issuer.keys.was_loaded for issuer in self._issuers.values())
+        """Whether the keys of at least one issuer were loaded once, or opaque tokens can be asked about."""
+        return any(issuer.is_ready for issuer in self._issuers.values())
 
     def status(self) -> dict[str, str]:
         """For each issuer "ready", or what is wrong."""
-        return {name: issuer.keys.status() for name, issuer in self._issuers.items()}
+        return {name: issuer.status() for name, issuer in self._issuers.items()}
+
+    async def aclose(self) -> None:
+        """End what is in the air."""
+        await self._flights.aclose()
 
 
 def _digest(token: str) -> bytes:
@@ -209,36 +228,13 @@ def _matching(token: Token, keys: tuple[SigningKey, ...]) -> SigningKey | None:
     return next((key for key in keys if is_signed_by(token, key)), None)
 
 
-def problems(settings: AuthSettings) -> tuple[Problem, ...]:
-    """What makes these settings unusable, without any I/O."""
-    if settings.mode == "none":
-        return ()
-    found = []
-    if not settings.issuers:
-        found.append(Problem(("auth", "issuers"), "at least one issuer is required unless auth.mode is none"))
-    seen: set[str] = set()
-    for index, written in enumerate(settings.issuers):
-        where = ("auth", "issuers", index)
-        if misfitting := [Problem(each.path, each.message) for each in misfits(where, written)]:
-            found += misfitting
-            continue
-        issuer = resolve(written)
-        if not seen.isdisjoint(issuer.names):
-            found.append(Problem((*where, "issuer"), "this issuer is configured twice"))
-        seen |= issuer.names
-        if issuer.jwks_uri is not None and not is_secure(issuer.jwks_uri):
-            found.append(Problem((*where, "jwks_uri"), "must be an https URL (http on loopback only)"))
-        if issuer.jwks_uri is None and not is_secure(issuer.discovery):
-            key = "issuer" if issuer.discovery == issuer.issuer else "discovery"
-            found.append(Problem((*where, key), "must be an https URL (http on loopback only), or give jwks_uri"))
-    return tuple(found)
-
-
 @asynccontextmanager
 async def open_verifier(
     settings: AuthSettings,
     *,
+    redis: Redis | None = None,
     policy: KeyPolicy | None = None,
+    inquiry: InquiryPolicy | None = None,
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Verifier]:
@@ -246,12 +242,14 @@ async def open_verifier(
 
     Args:
         settings: `auth` of the configuration.
+        redis: where answers are shared, if `auth.cache.backend` says so.
         policy: how keys are fetched.
+        inquiry: how providers are asked about tokens.
         clock: Unix time in seconds, for claims and verdicts.
         monotonic: seconds, for refreshes and cool-downs.
 
     Raises:
-        ConfigError: no issuer, one configured twice, or a URL that must not be fetched.
+        ConfigError: no issuer, one configured twice, a URL that must not be fetched, or an unusable key.
     """
     if found := problems(settings):
         raise ConfigError(found)
@@ -265,7 +263,11 @@ async def open_verifier(
         for one in keys.values():
             stack.push_async_callback(one.aclose)
             stack.push_async_callback(_stop, asyncio.create_task(one.keep_fresh()))
-        yield TokenVerifier(settings, keys, clock)
+        asking = open_introspectors(keys, inquiry or InquiryPolicy(), clock, monotonic)
+        introspectors = await stack.enter_async_context(asking)
+        verifier = TokenVerifier(settings, keys, introspectors, answer_store(settings, redis), clock)
+        stack.push_async_callback(verifier.aclose)
+        yield verifier
 
 
 async def _stop(task: asyncio.Task[Never]) -> None:

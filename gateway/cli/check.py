@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from gateway.auth import verifier
+from gateway.auth.problems import problems as auth_problems
 from gateway.cli import audit, permissions
 from gateway.cli.permissions import Verdict
 from gateway.cli.words import counted
@@ -19,6 +19,7 @@ from gateway.config.problems import ConfigError, KeyPath, Problem
 from gateway.database.accounts import account_settings
 from gateway.database.engine import Audit, Auditable, Connection, Engine, Statement
 from gateway.database.sources import build_engine
+from gateway.net import redis
 from gateway.tools.catalog import Catalog, build
 from gateway.tools.loading import engines_of, load_with_tools
 from gateway.tools.results import duplicate_columns
@@ -86,7 +87,8 @@ def _permissions(claims: Path, configuration: Configuration, catalog: Catalog) -
 
 def _load(path: Path) -> tuple[Configuration, Catalog, Mapping[str, Engine]]:
     configuration = load_with_tools(path)
-    if problems := verifier.problems(configuration.settings.auth):
+    settings = configuration.settings
+    if problems := (*auth_problems(settings.auth), *redis.problems(settings.redis)):
         raise ConfigError([configuration.problem(problem.path, problem.message) for problem in problems])
     engines = engines_of(configuration)
     return configuration, build(configuration, engines), engines

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway.auth.base import OpenDoor
 from gateway.auth.claims import to_principal
-from gateway.auth.verifier import OpenDoor
 from gateway.config.auth import AuthSettings
 from gateway.config.issuers import resolve
 from gateway.config.models import GatewaySettings

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from gateway.config.base import Settings, Text, Timeout
+from gateway.config.introspection import IntrospectionSettings
 from gateway.config.session import ClaimPath
 from gateway.config.units import Duration
 
@@ -64,6 +65,8 @@ class IssuerSettings(Settings):
     """The claims that are the subject, joined with `/`; without any of them the client is the subject."""
     client_from: Annotated[tuple[ClaimPath, ...], Field(min_length=1)] = ("client_id", "azp", "appid", "cid")
     """The claims that may name the client; the first one that is there counts."""
+    introspection: IntrospectionSettings | None = None
+    """Asking it about tokens; opaque tokens are refused when absent."""
 
 
 class VerdictCacheSettings(Settings):
@@ -75,6 +78,8 @@ class VerdictCacheSettings(Settings):
     """And never closer to the token's expiry than this."""
     max_entries: Annotated[int, Field(ge=1)] = 10000
     """Most tokens remembered at once."""
+    backend: Literal["memory", "redis"] = "memory"
+    """`redis` shares the answers to introspection among replicas; it needs the section `redis`."""
 
 
 class AuthSettings(Settings):

@@ -6,11 +6,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
-from gateway.config.units import Duration
+from gateway.config.units import Duration, Size
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
 Timeout = Annotated[Duration, Field(gt=0.0)]
+ResultSize = Annotated[Size, Field(ge=1024, le=1 << 30)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 

@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.accounts import credentials
+from gateway.config.addresses import is_loopback
+from gateway.config.budgets import limits
 from gateway.config.features import feature_misfits
+from gateway.config.introspection import IntrospectionSettings
 from gateway.config.issuers import TrustedIssuer, misfits, resolve
+from gateway.config.listener import listener_tls
 from gateway.config.models import GatewaySettings
 from gateway.config.permissions import permissions
 from gateway.config.problems import Finding, KeyPath
+from gateway.config.redis import MIN_KEY_LENGTH, RedisSettings
 from gateway.config.sources import PostgresqlSettings, SourceSettings, SqliteSettings
 from gateway.config.tools import ToolSettings
 from gateway.config.validation import suggestion
 
 _HOST: Final = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+)(?::[0-9]{1,5})?", re.ASCII)
-
-
+_DATABASE: Final = re.compile(r"/?|/[0-9]{1,5}", re.ASCII)
 _ALL_ADDRESSES: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, by name or address, is this machine itself (RFC 6761 section 6.3)."""
-    name = host.strip("[]").rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def find_contradictions(settings: GatewaySettings, names: frozenset[str] | None) -> Iterator[Finding]:
@@ -43,6 +36,9 @@ def find_contradictions(settings: GatewaySettings, names: frozenset[str] | None)
     """
     yield from _server(settings)
     yield from _auth(settings)
+    if settings.redis is not None:
+        yield from _redis(settings.redis)
+    yield from limits(settings)
     for name, source in settings.sources.items():
         yield from _source(("sources", name), source)
     for name, tool in settings.tools.items():
@@ -67,6 +63,7 @@ def _server(settings: GatewaySettings) -> Iterator[Finding]:
         except ValueError:
             message = "expected a network such as 10.0.0.0/8, with no address bits beyond the prefix"
             yield Finding(("server", "trusted_proxies", index), message)
+    yield from listener_tls(server)
     admin = settings.admin
     is_one_address = server.host == admin.host or not {server.host, admin.host}.isdisjoint(_ALL_ADDRESSES)
     if server.port and server.port == admin.port and is_one_address:
@@ -85,6 +82,8 @@ def _auth(settings: GatewaySettings) -> Iterator[Finding]:
     elif not auth.issuers:
         message = "expected at least one issuer, since auth.mode is jwt; without one nobody may call"
         yield Finding(("auth", "issuers"), message, (("auth", "mode"),))
+    if auth.cache.backend == "redis" and settings.redis is None:
+        yield Finding(("auth", "cache", "backend"), "expected the section redis beside it", (("redis",),))
     seen: dict[str, int] = {}
     for index, written in enumerate(auth.issuers):
         path = ("auth", "issuers", index)
@@ -106,6 +105,36 @@ def _issuer(path: KeyPath, issuer: TrustedIssuer) -> Iterator[Finding]:
     for key, url in further.items():
         if url not in (None, issuer.issuer) and (trouble := _url_trouble(url, may_have_query=key != "advertised")):
             yield Finding((*path, key), trouble, preset)
+    if issuer.written.introspection is not None and issuer.written.preset == "entra":
+        yield Finding((*path, "introspection"), "Entra answers no questions about tokens; leave it out", preset)
+    elif issuer.written.introspection is not None:
+        yield from _introspection((*path, "introspection"), issuer.written.introspection)
+
+
+def _introspection(path: KeyPath, asked: IntrospectionSettings) -> Iterator[Finding]:
+    if asked.endpoint is not None and (trouble := _url_trouble(asked.endpoint, may_have_query=True)):
+        yield Finding((*path, "endpoint"), trouble)
+    if (asked.client_secret is None) == (asked.private_key is None):
+        message = "expected either client_secret or private_key, got " + ("both" if asked.client_secret else "neither")
+        yield Finding((*path, "client_secret"), message, ((*path, "private_key"),))
+    if not asked.opaque and not asked.required:
+        message = "expected true where opaque is false; nothing would ever be asked"
+        yield Finding((*path, "required"), message, ((*path, "opaque"),))
+
+
+def _redis(redis: RedisSettings) -> Iterator[Finding]:
+    parts = _split(redis.url)
+    is_plain = parts is not None and not parts.query and _DATABASE.fullmatch(parts.path) is not None
+    if parts is None or not is_plain or parts.scheme not in ("redis", "rediss"):
+        message = "expected rediss://host:port or rediss://host:port/number, user and password apart"
+        yield Finding(("redis", "url"), message)
+    elif parts.scheme == "redis" and not is_loopback(parts.hostname or ""):
+        yield Finding(("redis", "url"), "expected rediss; redis without TLS is for loopback only")
+    if redis.user is not None and redis.password is None:
+        yield Finding(("redis", "user"), "expected a password beside it", (("redis", "password"),))
+    if len(redis.key.get_secret_value()) < MIN_KEY_LENGTH:
+        message = f"expected at least {MIN_KEY_LENGTH} characters; `openssl rand -base64 32` makes such a key"
+        yield Finding(("redis", "key"), message)
 
 
 def _source(path: KeyPath, source: SourceSettings) -> Iterator[Finding]:
@@ -113,6 +142,9 @@ def _source(path: KeyPath, source: SourceSettings) -> Iterator[Finding]:
     if pool.min > pool.max:
         message = f"expected at most pool.max, which is {pool.max}, got {pool.min}"
         yield Finding((*path, "pool", "min"), message, ((*path, "pool", "max"),))
+    if pool.max_per_client is not None and pool.max_per_client > pool.max:
+        message = f"expected at most pool.max, which is {pool.max}, got {pool.max_per_client}"
+        yield Finding((*path, "pool", "max_per_client"), message, ((*path, "pool", "max"),))
     if source.session and isinstance(source, SqliteSettings):
         message = "SQLite has no session settings and no row-level security; use :parameters, or another engine"
         yield Finding((*path, "session"), message)

@@ -16,6 +16,7 @@ from gateway.config.auth import AuthSettings
 from gateway.config.base import Name, Settings
 from gateway.config.features import FeatureSettings
 from gateway.config.limits import LimitSettings
+from gateway.config.redis import RedisSettings
 from gateway.config.server import AdminSettings, ServerSettings
 from gateway.config.sources import AnySource
 from gateway.config.tools import ToolSettings
@@ -40,10 +41,12 @@ class GatewaySettings(Settings):
     """The operators' listener."""
     auth: AuthSettings = AuthSettings()
     """Authentication."""
-    limits: LimitSettings = LimitSettings()
+    limits: LimitSettings = Field(default_factory=LimitSettings)
     """Rate limits."""
     features: FeatureSettings = FeatureSettings()
     """Ways in for older clients."""
+    redis: RedisSettings | None = None
+    """What replicas share; each keeps its own state when absent."""
     deployment: DeploymentSettings = DeploymentSettings()
     """The replicas."""
     sources: Annotated[Mapping[Name, AnySource], AfterValidator(MappingProxyType)] = Field(

@@ -22,6 +22,8 @@ class PoolSettings(Settings):
     """Connections kept open; of `credentials`, none."""
     max: Annotated[int, Field(ge=1)] = 10
     """Most connections open at once, those of all `credentials` together."""
+    max_per_client: Annotated[int, Field(ge=1)] | None = None
+    """Most of them that one client holds at once; all but one when absent."""
     acquire_timeout: Timeout = 3.0
     """Longest wait for a connection, connecting included."""
     idle_timeout: Timeout = 300.0

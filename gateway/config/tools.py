@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from gateway.config.base import Name, Settings, Text
+from gateway.config.base import Name, ResultSize, Settings, Text
 from gateway.config.rules import RuleSettings
 
 
@@ -37,6 +37,8 @@ class ToolSettings(Settings):
     """Whether doing the change twice is the same as doing it once; it is then sent again after a lost connection."""
     max_rows: Annotated[int, Field(ge=1, le=100000)] = 100
     """Most rows in a result."""
+    max_result_bytes: ResultSize | None = None
+    """Overrides `server.max_result_bytes`."""
     numbers: Literal["exact", "string"] | None = None
     """Overrides `server.numbers`."""
     enabled: bool = True

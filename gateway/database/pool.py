@@ -2,7 +2,7 @@
 
 A caller either takes an idle connection at once or waits in a queue. Only the
 pool's own background tasks open, check, reset and close connections, and hand
-them to the first waiter; so a caller that is cancelled never holds half of one.
+them to the next waiter; so a caller that is cancelled never holds half of one.
 Every decision is plain code between two awaits: there is no lock.
 """
 
@@ -151,13 +151,13 @@ class Pool:
         return None
 
     async def wait(self, call: Call, patience: Patience | None) -> Member:
-        """Queue for a connection: the first in is the first served."""
+        """Queue for a connection: clients take turns, the first in of each is its first served."""
         loop = asyncio.get_running_loop()
         patience = patience or Patience(self._settings.acquire_timeout)
         self._refuse_if_hopeless()
         waiter: asyncio.Future[Member] = loop.create_future()
         timer = loop.call_later(min(patience.left, call.remaining()), self._expire, waiter)
-        self._waiters.add(waiter)
+        self._waiters.add(waiter, call.principal.client)
         self.balance()
         started = loop.time()
         try:
@@ -210,7 +210,7 @@ class Pool:
         self._retire(member)
 
     def _offer(self, member: Member) -> None:
-        """Give a good connection to the first waiter, or keep it."""
+        """Give a good connection to the next waiter, or keep it."""
         if self._budget.claims(self):
             self._retire(member)
         else:

@@ -6,7 +6,8 @@ import asyncio
 import importlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from functools import reduce
 from types import MappingProxyType
 from typing import Any, Final
@@ -23,6 +24,7 @@ from gateway.database.identity import identity_of
 from gateway.database.lease import Lease
 from gateway.database.pool import Pool
 from gateway.database.session import Session
+from gateway.database.shares import Shares
 from gateway.errors import Code, GatewayError, ToolError
 from gateway.resilience.breaker import State
 from gateway.resilience.retry import Patience
@@ -90,6 +92,7 @@ class Source:
         self._shapes: dict[str, tuple[Column, ...]] = {}
         self._broken: dict[str, ToolError] = {}
         self._budget = Budget(settings.pool.max)
+        self._shares = Shares(settings.pool)
         self._accounts = Accounts(name, settings, build_engine, self._budget) if settings.credentials else None
         self._pool = Pool(
             engine,
@@ -125,7 +128,8 @@ class Source:
     def stats(self) -> PoolStats:
         """The numbers now, of all accounts together."""
         own, others = self._pool.stats, [pool.stats for pool in self._accounts.pools] if self._accounts else []
-        return reduce(PoolStats.__add__, others, own)
+        total = reduce(PoolStats.__add__, others, own)
+        return replace(total, waiting=total.waiting + self._shares.waiting)
 
     @property
     def shapes(self) -> Mapping[str, tuple[Column, ...]]:
@@ -137,7 +141,7 @@ class Source:
         """The statements that the database refused, and why."""
         return MappingProxyType(self._broken)
 
-    def lease(self, call: Call, patience: Patience | None = None) -> Lease[Session]:
+    def lease(self, call: Call, patience: Patience | None = None) -> AbstractAsyncContextManager[Session]:
         """Borrow a connection for the length of the block; see `Pool.lease` for what entering raises.
 
         Args:
@@ -149,7 +153,8 @@ class Source:
         """
         identity = identity_of(self.settings.session, call)
         pool, engine = self._accounts.choose(call.principal) if self._accounts else (self._pool, self.engine)
-        return self._lend(call, identity, patience, pool, engine)
+        patience = patience or self.patience()
+        return self._shares.lease(call, patience, self._lend(call, identity, patience, pool, engine))
 
     def _lend(
         self,

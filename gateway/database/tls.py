@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from typing import Any, Final, Literal
 
+from gateway.config.addresses import is_loopback
 from gateway.config.logins import TlsSettings
 from gateway.errors import GatewayError
 
@@ -40,12 +40,7 @@ def mode_of(settings: TlsSettings, host: str) -> Mode:
 
 def is_local(host: str) -> bool:
     """Whether a host is this machine by its very name: loopback, or the folder of a Unix socket."""
-    if host.startswith(("/", "@")) or host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host.startswith(("/", "@")) or is_loopback(host)
 
 
 def context_of(settings: TlsSettings, host: str) -> ssl.SSLContext | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -11,20 +11,31 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from gateway.config.addresses import is_loopback
 from gateway.errors import GatewayError
 
+_CODE: Final = re.compile(r"[a-z_]{1,40}")
 _AGENT: Final = "mcp-database-gateway"
 
 
 class FetchError(GatewayError):
-    """A document could not be had; the message is for the operator."""
+    """A document could not be had; the message is for the operator.
+
+    Args:
+        status: the HTTP status, where that was the reason.
+        code: the OAuth error code of a 400, if the answer has one (RFC 6749 section 5.2).
+    """
+
+    def __init__(self, message: str, *, status: int = 0, code: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
 
 
-def is_loopback(url: str) -> bool:
+def leads_to_loopback(url: str) -> bool:
     """Whether a URL's host is this machine: `localhost`, 127.0.0.0/8 or ::1."""
     try:
-        host = URL(url).host
-        return host == "localhost" or (host is not None and ipaddress.ip_address(host).is_loopback)
+        return is_loopback(URL(url).host or "")
     except ValueError:
         return False
 
@@ -37,15 +48,19 @@ def is_secure(url: str) -> bool:
         return False
     if not parsed.host or parsed.user is not None:
         return False
-    return parsed.scheme == "https" or (parsed.scheme == "http" and is_loopback(url))
+    return parsed.scheme == "https" or (parsed.scheme == "http" and leads_to_loopback(url))
 
 
 @asynccontextmanager
-async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
-    """A client that keeps no cookies and few connections."""
+async def open_session(per_host: int = 2) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client that keeps no cookies and few connections.
+
+    Args:
+        per_host: most connections to one host.
+    """
     # Compression is not asked for, so the size on the wire is the size in memory.
     headers = {"User-Agent": _AGENT, "Accept": "application/json", "Accept-Encoding": "identity"}
-    connector = aiohttp.TCPConnector(limit=8, limit_per_host=2)
+    connector = aiohttp.TCPConnector(limit=4 * per_host, limit_per_host=per_host)
     async with aiohttp.ClientSession(
         connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar()
     ) as session:
@@ -62,23 +77,51 @@ async def get_json(session: aiohttp.ClientSession, url: str, *, max_bytes: int, 
     Raises:
         FetchError: the URL is not secure, or the answer is not 200, too large, late or not JSON.
     """
+    return await _fetch(session, "GET", url, max_bytes, timeout)
+
+
+async def post_form(
+    session: aiohttp.ClientSession,
+    url: str,
+    form: Mapping[str, str],
+    *,
+    headers: Mapping[str, str] | None = None,
+    max_bytes: int,
+    timeout: float,  # noqa: ASYNC109
+) -> Any:
+    """POST a form, read a JSON document; bounds and errors as for `get_json`, which never tell what was sent."""
+    return await _fetch(session, "POST", url, max_bytes, timeout, data=form, headers=headers)
+
+
+async def _fetch(
+    session: aiohttp.ClientSession, method: str, url: str, max_bytes: int, limit: float, **sent: Any
+) -> Any:
     if not is_secure(url):
         raise FetchError(f"{url}: https is required outside loopback")
+    times = aiohttp.ClientTimeout(total=limit, sock_connect=limit)
     try:
-        async with session.get(
-            url, allow_redirects=False, timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=timeout)
-        ) as response:
+        async with session.request(method, url, allow_redirects=False, timeout=times, **sent) as response:
             if response.status != 200:
-                raise FetchError(f"{url}: HTTP status {response.status} instead of 200")
+                code = _error_code(await _read(response, max_bytes)) if response.status == 400 else ""
+                told = f"{url}: HTTP status {response.status} instead of 200{code and f' ({code})'}"
+                raise FetchError(told, status=response.status, code=code)
             body = await _read(response, max_bytes)
     except TimeoutError as error:
-        raise FetchError(f"{url}: no complete answer within {timeout:g} s") from error
+        raise FetchError(f"{url}: no complete answer within {limit:g} s") from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise FetchError(f"{url}: {type(error).__name__}") from error
     try:
         return orjson.loads(body)
     except ValueError as error:
         raise FetchError(f"{url}: the answer is not JSON") from error
+
+
+def _error_code(body: bytes) -> str:
+    try:
+        code = orjson.loads(body)["error"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else ""
 
 
 async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:

@@ -18,6 +18,8 @@ REFRESH_BEFORE: Final = 60.0
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 _MAX_BYTES: Final = 65536
 _DEFAULT_LIFE: Final = 300.0
+_RETRY: Final = 5.0
+"""Seconds between two attempts to replace a token that is still good."""
 
 
 class TokenError(GatewayError):
@@ -55,27 +57,38 @@ class ClientCredentials:
         self._clock = clock
         self._token = ""
         self._refresh_at = 0.0
+        self._expires_at = 0.0
         self._fetching: asyncio.Task[str] | None = None
 
     async def token(self) -> str:
         """A token good for at least a minute (half its life, if it lives shorter than two).
 
+        While the endpoint is down, the last one serves to its end.
+
         Raises:
-            TokenError: the endpoint refused or could not be reached.
+            TokenError: the endpoint refused or could not be reached, and there is no token left.
         """
         if self._token and self._clock() < self._refresh_at:
             return self._token
         if self._fetching is None:
             self._fetching = asyncio.create_task(self._fetch())
             self._fetching.add_done_callback(self._fetched)
-        return await asyncio.shield(self._fetching)
+        try:
+            return await asyncio.shield(self._fetching)
+        except TokenError:
+            if not self._token or self._clock() >= self._expires_at:
+                raise
+            self._refresh_at = min(self._expires_at, self._clock() + _RETRY)
+            return self._token
 
     def forget(self) -> None:
         """Do not use the token again: somebody refused it."""
-        self._refresh_at = 0.0
+        self._token = ""
 
-    def _fetched(self, _: asyncio.Task[str]) -> None:
+    def _fetched(self, task: asyncio.Task[str]) -> None:
         self._fetching = None
+        if not task.cancelled():
+            task.exception()  # seen, though everybody who asked may have left
 
     async def _fetch(self) -> str:
         asked_at = self._clock()
@@ -84,16 +97,25 @@ class ClientCredentials:
                 aiohttp.ClientSession(timeout=_TIMEOUT) as session,
                 session.post(self._url, data=self._form, headers=self._headers, allow_redirects=False) as response,
             ):
-                raw = await response.content.read(_MAX_BYTES)
-                answer = _decode(raw)
+                answer = _decode(await _read(response))
         except (aiohttp.ClientError, TimeoutError) as error:
             raise TokenError(f"The token endpoint {self._url} cannot be reached: {error or 'timed out'}") from error
         token, life = answer.get("access_token"), answer.get("expires_in", _DEFAULT_LIFE)
-        if not isinstance(token, str) or not isinstance(life, int | float):
+        if not isinstance(token, str) or not token or isinstance(life, bool) or not isinstance(life, int | float):
             reason = answer.get("error_description") or answer.get("error") or f"HTTP {response.status}"
             raise TokenError(f"The token endpoint {self._url} gave no token: {str(reason)[:200]}")
-        self._token, self._refresh_at = token, asked_at + life - min(REFRESH_BEFORE, life / 2)
+        self._token, self._expires_at = token, asked_at + life
+        self._refresh_at = self._expires_at - min(REFRESH_BEFORE, life / 2)
         return token
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _MAX_BYTES:
+            return b""
+    return bytes(body)
 
 
 def _decode(raw: bytes) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,29 +15,29 @@ from aiohttp import web
 
 from gateway.auth.metadata import resource_metadata
 from gateway.config.loader import Configuration
-from gateway.config.server import AdminSettings, ServerSettings
-from gateway.errors import GatewayError
+from gateway.config.server import ServerSettings
+from gateway.server.admission import Admission
 from gateway.server.audiences import PATH
+from gateway.server.cors import Cors
+from gateway.server.crowd import Crowd, connections_that_fit
+from gateway.server.doors import doors
 from gateway.server.endpoint import endpoints
+from gateway.server.headers import Headers
 from gateway.server.health import Health
+from gateway.server.listener import StartError, bind, listen, running
 from gateway.server.mcp import Background
 from gateway.server.reception import Desk, Reception
 from gateway.server.refusals import Refusals
+from gateway.server.sessions import Sessions, open_sessions
 from gateway.server.snapshot import Snapshot, open_snapshot
+from gateway.server.tls import CertificateError, Certificates
 from gateway.server.transport import Transport
 from gateway.telemetry import tracing
 
 _log: Final = logging.getLogger("gateway.server")
-_KEEP_ALIVE: Final = 75.0
 _POLL: Final = 0.01
-# A token may be 16 KiB; what is larger is refused before anything looks at it.
-_MAX_HEADER: Final = 24 * 1024
-_MAX_LINE: Final = 8 * 1024
+_ADMIN_CONNECTIONS: Final = 256
 _METADATA: Final = "/.well-known/oauth-protected-resource"
-
-
-class StartError(GatewayError):
-    """The gateway cannot start here; the message says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,15 @@ class Gateway:
         url: the MCP endpoint as reached from this machine.
         admin_url: the operators' listener.
         snapshot: what it serves.
+        admission: what it counts of its clients.
+        sessions: those of its clients, where sessions are on.
     """
 
     url: str
     admin_url: str
     snapshot: Snapshot
+    admission: Admission
+    sessions: Sessions
 
     async def until_ready(self, limit: float = 10.0) -> None:
         """Wait until calls can be served.
@@ -89,94 +93,112 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         snapshot = await stack.enter_async_context(open_snapshot(configuration))
         background = Background()
         stack.push_async_callback(background.drain)
+        sessions = await stack.enter_async_context(open_sessions(configuration.settings.features))
         health = Health(lambda: snapshot)
-        admin_socket = _bind(configuration.settings.admin, "admin")
-        await stack.enter_async_context(_listen(_admin_app(health), admin_socket, 1.0))
-        main_socket = _bind(settings, "server")
-        local_url = _url(settings.host, main_socket)
-        app = _app(snapshot, health, background, (settings.public_url or local_url).rstrip("/"))
-        await stack.enter_async_context(_listen(app, main_socket, settings.shutdown_grace))
-        stack.callback(_begin_to_stop, health, background, settings.shutdown_grace)
-        gateway = Gateway(local_url + PATH, _url(configuration.settings.admin.host, admin_socket), snapshot)
+        admin = configuration.settings.admin
+        admin_socket = bind(admin.host, admin.port, "admin")
+        crowd = Crowd(_ADMIN_CONNECTIONS, settings.header_timeout)
+        await stack.enter_async_context(
+            listen(_admin_app(health), admin_socket, crowd, handshake_timeout=settings.header_timeout, grace=1.0)
+        )
+        main_socket = bind(settings.host, settings.port, "server")
+        stack.callback(main_socket.close)
+        local_url = _url(settings.host, main_socket, is_secure=settings.tls is not None)
+        base_url = (settings.public_url or local_url).rstrip("/")
+        shared = snapshot.redis if configuration.settings.limits.backend == "redis" else None
+        admission = Admission(configuration.settings.limits, shared)
+        app = _app(snapshot, health, background, admission, sessions, base_url)
+        await stack.enter_async_context(_listening(app, main_socket, settings))
+        stack.callback(_begin_to_stop, health, background, sessions, settings.shutdown_grace)
+        gateway = Gateway(local_url + PATH, _url(admin.host, admin_socket), snapshot, admission, sessions)
         _log.info("serving", extra={"url": gateway.url, "admin_url": gateway.admin_url, "tools": len(snapshot.catalog)})
         yield gateway
 
 
-def _begin_to_stop(health: Health, background: Background, grace: float) -> None:
+def _begin_to_stop(health: Health, background: Background, sessions: Sessions, grace: float) -> None:
     health.is_stopping = True
     background.deadline = asyncio.get_running_loop().time() + grace
+    sessions.stop(background.deadline)
     _log.info("stopping", extra={"grace_s": grace})
 
 
-def _app(snapshot: Snapshot, health: Health, background: Background, base_url: str) -> web.Application:
+def _app(
+    snapshot: Snapshot,
+    health: Health,
+    background: Background,
+    admission: Admission,
+    sessions: Sessions,
+    base_url: str,
+) -> web.Application:
     """The agents' listener: the endpoint, its OAuth metadata, and health."""
-    reception = Reception(snapshot)
+    cors = Cors(snapshot.settings.server.allowed_origins)
+    reception = Reception(snapshot, admission, cors)
     app = web.Application()
+    app.on_response_prepare.append(Headers(cors, is_secure=base_url.startswith("https:")).complete)
     for endpoint in endpoints(snapshot.settings, base_url):
         scopes = endpoint.catalog(snapshot).entry_scopes
         refusals = Refusals(base_url + _METADATA + endpoint.path, scopes)
-        desk = Desk(endpoint, Transport(endpoint, background, refusals), refusals)
-        app.router.add_route("*", endpoint.path, partial(reception.receive, desk))
-        document = _document(resource_metadata(endpoint.resource, snapshot.settings.auth, scopes, endpoint.title))
-        app.router.add_get(_METADATA + endpoint.path, document)
-        if not endpoint.toolset:
-            app.router.add_get(_METADATA, document)
+        stateless = Transport(endpoint, background, refusals, admission)
+        for door in doors(endpoint, stateless, sessions, snapshot.settings.features):
+            refusals = Refusals(base_url + _METADATA + door.resource, scopes, door.counter.methods)
+            app.router.add_route("*", door.path, partial(reception.receive, Desk(endpoint, door.counter, refusals)))
+            if door.path == door.resource:
+                resource = base_url + door.resource
+                content = resource_metadata(resource, snapshot.settings.auth, scopes, endpoint.title)
+                for path in (_METADATA + door.path, *((_METADATA,) if door.path == PATH else ())):
+                    _publish(app, path, content, cors)
     app.router.add_get("/healthz/live", health.live)
     app.router.add_get("/healthz/ready", health.ready)
     return app
 
 
-def _document(content: Mapping[str, Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def answer(_: web.Request) -> web.Response:
+def _publish(app: web.Application, path: str, content: Mapping[str, Any], cors: Cors) -> None:
+    """Serve a document."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if (preflight := cors.preflight(request, ("GET",))) is not None:
+            return preflight
         return web.json_response(content, headers={"Cache-Control": "public, max-age=300"})
 
-    return answer
+    app.router.add_get(path, answer)
+    if cors.is_on:
+        app.router.add_options(path, answer)
 
 
 def _admin_app(health: Health) -> web.Application:
     app = web.Application()
+    app.on_response_prepare.append(Headers(Cors(()), is_secure=False).complete)
     app.router.add_get("/healthz/live", health.live)
     app.router.add_get("/healthz/ready", health.ready_in_detail)
     return app
 
 
-def _bind(settings: ServerSettings | AdminSettings, section: str) -> socket.socket:
-    """Take the address before anything is announced, so that port 0 is known and a taken port is said at once."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
-    except OSError as error:
-        raise StartError(
-            f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}. "
-            f"Free the port or change {section}.port."
-        ) from error
+@asynccontextmanager
+async def _listening(app: web.Application, listener: socket.socket, settings: ServerSettings) -> AsyncIterator[None]:
+    """The agents' listener, in TLS where there is a certificate, which is then looked after."""
+    crowd = Crowd(connections_that_fit(settings.max_connections), settings.header_timeout)
+    async with AsyncExitStack() as stack:
+        certificates: Certificates | None = None
+        if settings.tls is not None:
+            try:
+                certificates = Certificates(settings.tls)
+            except CertificateError as error:
+                raise StartError(error.message) from error
+            await stack.enter_async_context(running(certificates.watch()))
+        listening = listen(
+            app,
+            listener,
+            crowd,
+            handshake_timeout=settings.header_timeout,
+            grace=settings.shutdown_grace,
+            certificates=certificates,
+        )
+        await stack.enter_async_context(listening)
+        yield
 
 
-def _url(host: str, listener: socket.socket) -> str:
+def _url(host: str, listener: socket.socket, *, is_secure: bool = False) -> str:
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
     bracketed = f"[{reachable}]" if ":" in reachable else reachable
-    return f"http://{bracketed}:{listener.getsockname()[1]}"
-
-
-@asynccontextmanager
-async def _listen(app: web.Application, listener: socket.socket, grace: float) -> AsyncIterator[None]:
-    """Accept connections while the block runs; then wait `grace` seconds for what is being served.
-
-    `handler_cancellation` is what carries a client's disconnect down to the database.
-    """
-    runner = web.AppRunner(
-        app,
-        handler_cancellation=True,
-        keepalive_timeout=_KEEP_ALIVE,
-        shutdown_timeout=grace,
-        access_log=None,
-        max_field_size=_MAX_HEADER,
-        max_line_size=_MAX_LINE,
-    )
-    try:
-        await runner.setup()
-        await web.SockSite(runner, listener, backlog=1024).start()
-        yield
-    finally:
-        await runner.cleanup()
-        listener.close()
+    scheme = "https" if is_secure else "http"
+    return f"{scheme}://{bracketed}:{listener.getsockname()[1]}"

@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from gateway.auth.bearer import bearer_token
+from gateway.config.addresses import is_loopback
 from gateway.config.server import ServerSettings
 from gateway.context import Principal
-from gateway.errors import RateLimited, Refused
-from gateway.resilience.ratelimit import RateLimiter
+from gateway.errors import Refused, Unauthenticated
+from gateway.server.admission import FailedLogins
 from gateway.server.endpoint import Endpoint
 from gateway.server.snapshot import Snapshot
 
@@ -28,14 +29,6 @@ def correlation_id(request: web.Request) -> str:
     """The caller's `X-Request-ID` when it is harmless, else a new one of 128 random bits."""
     offered = request.headers.get("X-Request-ID", "")
     return offered if _CORRELATION.fullmatch(offered) else secrets.token_hex(16)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address, without a port, means this machine."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 @lru_cache(maxsize=256)
@@ -115,19 +108,29 @@ class Proxies:
         return any(parsed in network for network in self._networks)
 
 
-async def authenticate(request: web.Request, snapshot: Snapshot, endpoint: Endpoint) -> Principal:
+async def authenticate(
+    request: web.Request, snapshot: Snapshot, endpoint: Endpoint, failures: FailedLogins, address: str
+) -> Principal:
     """The principal behind the request's bearer token, with everything that its scopes imply.
+
+    An address that failed too often gets no token looked at, except one that is known to be good.
 
     Raises:
         Unauthenticated: no token, two tokens, or one that does not verify or is not for this endpoint.
+        RateLimited: too many of these from this address.
         IdentityProviderUnavailable: nothing to verify it with yet.
     """
-    principal = await _verified(request, snapshot)
-    endpoint.check(principal)
+    try:
+        principal = await _verified(request, snapshot, failures, address)
+        endpoint.check(principal)
+    except Unauthenticated as error:
+        failures.check(address)
+        failures.count(address, error)
+        raise
     return snapshot.scopes.enlarge(principal)
 
 
-async def _verified(request: web.Request, snapshot: Snapshot) -> Principal:
+async def _verified(request: web.Request, snapshot: Snapshot, failures: FailedLogins, address: str) -> Principal:
     verifier = snapshot.verifier
     if snapshot.settings.auth.mode == "none":
         return await verifier.verify("")
@@ -138,15 +141,7 @@ async def _verified(request: web.Request, snapshot: Snapshot) -> Principal:
     if is_usual and (principal := verifier.known(values[0][len(_BEARER) :])):
         return principal
     token = bearer_token(values, request.query.keys() if has_query else ())
-    return verifier.known(token) or await verifier.verify(token)
-
-
-def admit(limiter: RateLimiter, principal: Principal) -> None:
-    """Count one request against the client's budget.
-
-    Raises:
-        RateLimited: the budget is used up.
-    """
-    wait = limiter.admit((principal.issuer, principal.client_id or principal.subject))
-    if wait > 0:
-        raise RateLimited(wait)
+    if principal := verifier.known(token):
+        return principal
+    failures.check(address)
+    return await verifier.verify(token)

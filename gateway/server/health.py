@@ -42,7 +42,10 @@ class Health:
         is_ready = snapshot.is_ready and not self.is_stopping
         body: dict[str, Any] = {
             "status": "ready" if is_ready else "stopping" if self.is_stopping else "unready",
-            "issuers": snapshot.verifier.status(),
+            # Addresses and reasons are for operators.
+            "issuers": {
+                name: told if told == "ready" else words(told) for name, told in snapshot.verifier.status().items()
+            },
             "sources": {
                 name: {
                     "status": words("" if source.is_up else source.trouble or "down"),
@@ -52,6 +55,9 @@ class Health:
                 for name, source in snapshot.sources.items()
             },
         }
+        if snapshot.redis is not None:
+            told = snapshot.redis.status()
+            body["redis"] = words("" if told == "ready" else told)
         return web.json_response(
             body, status=200 if is_ready else 503, dumps=lambda value: orjson.dumps(value).decode()
         )

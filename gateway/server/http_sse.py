@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 from gateway.context import Call, Principal
 from gateway.errors import Refused
 from gateway.server.endpoint import Endpoint
-from gateway.server.jsonrpc import Message, parse, result_bytes
+from gateway.server.jsonrpc import Message, RequestId, parse, result_bytes
 from gateway.server.record import Record
 from gateway.server.sessions import Owner, Session, Sessions, owner_of
 from gateway.server.sessions_http import expiry, with_changes
@@ -52,9 +52,11 @@ class SseSession(Session):
 
     @property
     def is_connected(self) -> bool:
+        """Always: there is no session without its stream."""
         return True
 
     def announce(self, message: bytes) -> None:
+        """Say it on the stream, unless the client does not keep up."""
         if not self.reader.is_behind:
             self.reader.push(frame(message))
 
@@ -63,6 +65,7 @@ class SseSession(Session):
         self.announce(message)
 
     def end_streams(self) -> None:
+        """End the stream once nothing runs."""
         self._is_stopping = True
         if not self._running:
             self.reader.end()
@@ -132,8 +135,9 @@ class SseMessages:
         session = self._sessions.find(request.query.getall("sessionId", []), principal, self._path)
         if not isinstance(session, SseSession):
             raise TypeError("a session of another transport has the path of this one")
-        deadline = asyncio.get_running_loop().time() + snapshot.settings.server.call_timeout
-        message = parse(await read_body(request, snapshot.settings.server.max_request_bytes))
+        settings = snapshot.settings.server
+        deadline = asyncio.get_running_loop().time() + settings.call_timeout
+        message = parse(await read_body(request, settings.max_request_bytes, settings.body_timeout))
         record.method = message.method[:MAX_METHOD]
         if message.id is not None:
             call = Call(correlation_id, principal, deadline, reporter(session, message))

@@ -19,6 +19,8 @@ from gateway.errors import ProtocolError
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
+MAX_DEPTH: Final = 64
+"""How deep a request may nest; every walk over arguments is bounded by it."""
 _MAX_EXPONENT: Final = 1000
 _MAX_INT64: Final = 2**63 - 1
 
@@ -67,9 +69,33 @@ def parse(body: bytes) -> Message:
         decoded = json.loads(text, parse_float=_exact, parse_constant=_no_constant, object_pairs_hook=_unique)
         if "\\u" in text:
             orjson.loads(body)
-    except (ValueError, ArithmeticError, RecursionError) as error:
+    except RecursionError:
+        raise _too_deep() from None
+    except (ValueError, ArithmeticError) as error:
         raise ProtocolError(PARSE_ERROR, "The body is not valid JSON.", detail=str(error)) from None
+    # Few brackets cannot nest deep, and counting them costs next to nothing.
+    if text.count("{") + text.count("[") > MAX_DEPTH and _is_deep(decoded):
+        raise _too_deep()
     return _message(decoded)
+
+
+def _too_deep() -> ProtocolError:
+    return ProtocolError(PARSE_ERROR, f"The body nests deeper than {MAX_DEPTH} levels; send flatter arguments.")
+
+
+def _is_deep(decoded: Any) -> bool:
+    """Whether a document has more levels than allowed, looked at level by level."""
+    level: list[Any] = [[decoded]]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            item
+            for container in level
+            for item in (container.values() if type(container) is dict else container)
+            if type(item) is dict or type(item) is list
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _message(decoded: Any) -> Message:

@@ -33,6 +33,7 @@ from pydantic import ValidationError
 from gateway import __version__
 from gateway.context import Call
 from gateway.errors import ProtocolError
+from gateway.server.admission import Admission
 from gateway.server.jsonrpc import Message, notification_bytes
 from gateway.server.snapshot import Snapshot
 from gateway.telemetry import tracing
@@ -95,6 +96,7 @@ class Exchange:
         catalog: the tools of the door that it came through.
         answer: where notifications go.
         background: where a write goes on whose client has left.
+        admission: what the client may call, and how much at once.
         is_modern: whether the client speaks 2026-07-28 or later.
         result: a tool call's outcome, once there is one.
         tool: the tool's name, once it is known to exist.
@@ -105,6 +107,7 @@ class Exchange:
     catalog: Catalog
     answer: Notifies
     background: Background
+    admission: Admission
     is_modern: bool
     result: ToolResult | None = None
     tool: str = ""
@@ -161,7 +164,7 @@ async def _call_tool(exchange: Exchange, params: Mapping[str, Any], version: str
     tool = catalog.require(params["name"], call.principal, arguments)
     exchange.tool = tool.name
     with tracing.tool_span(call, tool.name, version, params.get("_meta") or {}) as span:
-        work = execute(call, catalog, exchange.snapshot.sources, tool.name, arguments)
+        work = _run(exchange, tool.name, arguments)
         must_finish = tool.statement.writes and not exchange.is_modern
         result = await (exchange.background.see_through(work) if must_finish else work)
         if result.is_error:
@@ -169,6 +172,12 @@ async def _call_tool(exchange: Exchange, params: Mapping[str, Any], version: str
             tracing.mark_failed(span, "tool_error")
     exchange.result = result
     return _envelope(result, version)
+
+
+async def _run(exchange: Exchange, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
+    """The call, counted for as long as it runs: also when its client has left."""
+    async with exchange.admission.running(exchange.call, tool):
+        return await execute(exchange.call, exchange.catalog, exchange.snapshot.sources, tool, arguments)
 
 
 def _empty_list(key: str) -> Callable[[Context, types.PaginatedRequestParams], Awaitable[dict[str, Any]]]:

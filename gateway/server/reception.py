@@ -10,8 +10,10 @@ from aiohttp import web
 
 from gateway.context import Principal
 from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Unauthenticated
-from gateway.resilience.ratelimit import RateLimiter
 from gateway.server import door
+from gateway.server.admission import Admission
+from gateway.server.connection import client_certificate
+from gateway.server.cors import Cors
 from gateway.server.endpoint import Endpoint
 from gateway.server.record import Record
 from gateway.server.refusals import Refusals
@@ -46,20 +48,20 @@ class Desk:
 class Reception:
     """Receives every request of the agents' listener and sees it through, from door to log line."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, admission: Admission, cors: Cors) -> None:
         settings = snapshot.settings
         self._snapshot = snapshot
+        self._cors = cors
         self._origins = door.Origins(settings.server)
         self._proxies = door.Proxies(settings.server.trusted_proxies)
-        limits = settings.limits
-        self._limiter = RateLimiter(limits.requests_per_minute, limits.burst, limits.max_clients)
+        self._admission = admission
 
     async def receive(self, desk: Desk, request: web.Request) -> web.StreamResponse:
         """One request of an endpoint: admitted, served, answered, logged."""
         correlation_id = door.correlation_id(request)
         logs.correlation_id.set(correlation_id)
         address = self._proxies.client_address(request.remote or "", request.headers.getall("X-Forwarded-For", []))
-        record = Record(request.method, address)
+        record = Record(request.method, address, certificate=client_certificate(request))
         with tracing.request_span(request.method, request.path, correlation_id, request.headers) as span:
             try:
                 response = await self._answer(desk, request, correlation_id, record)
@@ -85,11 +87,15 @@ class Reception:
 
     async def _serve(self, desk: Desk, request: web.Request, correlation_id: str, record: Record) -> web.StreamResponse:
         self._origins.check(request.headers.getall("Host", []), request.headers.get("Origin"))
-        if request.method not in desk.transport.methods:
+        methods = desk.transport.methods
+        if (answer := self._cors.preflight(request, methods)) is not None:
+            return answer
+        if request.method not in methods:
             raise Refused(405, _NO_METHOD)
-        principal = await door.authenticate(request, self._snapshot, desk.endpoint)
+        failures = self._admission.failed_logins
+        principal = await door.authenticate(request, self._snapshot, desk.endpoint, failures, record.address)
         record.client = principal.client_id or principal.subject
-        door.admit(self._limiter, principal)
+        await self._admission.admit(principal)
         return await desk.transport.serve(request, self._snapshot, principal, correlation_id, record)
 
 

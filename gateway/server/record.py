@@ -19,6 +19,7 @@ class Record:
     Attributes:
         http_method: of the request.
         address: the client's, as far as the proxies in front are trusted.
+        certificate: the subject of the client's certificate; it admits to the port and stands for nobody.
         method: the JSON-RPC method, once parsed.
         tool: the tool's name, once it is known to exist.
         client: the verified client id or subject.
@@ -31,6 +32,7 @@ class Record:
 
     http_method: str
     address: str
+    certificate: str = ""
     method: str = ""
     tool: str = ""
     client: str = ""
@@ -50,6 +52,8 @@ class Record:
             "outcome": self.outcome,
             "duration_ms": round((time.perf_counter() - self._started) * 1000, 3),
         }
+        if self.certificate:
+            fields["client_certificate"] = logs.bounded(self.certificate)
         if self.method:
             fields["mcp_method"] = self.method
         if self.tool:

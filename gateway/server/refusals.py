@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from aiohttp import web
@@ -15,6 +14,7 @@ from gateway.errors import (
     Refused,
     Unauthenticated,
     to_wire,
+    whole_seconds,
 )
 from gateway.server.jsonrpc import RequestId, error_bytes
 
@@ -51,7 +51,7 @@ class Refusals:
                 )
                 return {"WWW-Authenticate": value}
             case RateLimited():
-                return {"Retry-After": str(math.ceil(error.retry_after))}
+                return {"Retry-After": str(whole_seconds(error.retry_after))}
             case IdentityProviderUnavailable() | Refused(status=503):
                 return {"Retry-After": "5"}
             case Refused(status=405):

@@ -103,10 +103,10 @@ class Session(ABC):
 
     def cancel(self, identifier: object) -> None:
         """Stop one request, as far as it can be stopped; unknown ids are nothing to speak of."""
-        is_id = isinstance(identifier, str | int) and not isinstance(identifier, bool)
-        work = (self._running or {}).get(identifier) if is_id else None  # type: ignore[arg-type]
-        if work is not None:
-            work.cancel()
+        if isinstance(identifier, str | int) and not isinstance(identifier, bool) and self._running is not None:
+            work = self._running.get(identifier)
+            if work is not None:
+                work.cancel()
 
     def end(self) -> None:
         """Cancel what runs, and end every stream with its last word."""
@@ -137,12 +137,15 @@ class StreamableSession(Session):
 
     @property
     def is_connected(self) -> bool:
+        """Whether a connection reads one of its streams."""
         return self.log.has_readers
 
     def announce(self, message: bytes) -> None:
+        """Say it on the standalone stream."""
         self.log.announce(message)
 
     def end_streams(self) -> None:
+        """End the standalone stream."""
         self.log.end_standalone()
 
     def _close(self) -> None:
@@ -165,6 +168,7 @@ class Sessions:
         self._all: OrderedDict[str, Session] = OrderedDict()
         self._of_owner: dict[Owner, OrderedDict[str, Session]] = {}
         self._is_stopping = False
+        self._deadline = 0.0
 
     def __len__(self) -> int:
         """Sessions alive now."""
@@ -224,19 +228,21 @@ class Sessions:
         for session in list(self._all.values()):
             session.end_streams()
 
-    def stop(self) -> None:
-        """Begin to stop: no new sessions, and no stream outlasts what runs."""
+    def stop(self, deadline: float) -> None:
+        """Begin to stop: no new sessions, and no stream outlasts what runs.
+
+        Args:
+            deadline: the event loop's time until which that may go on.
+        """
         self._is_stopping = True
+        self._deadline = deadline
         self.end_streams()
 
-    async def drain(self, deadline: float) -> None:
-        """Wait until a time of the event loop for what still runs, then end every session.
-
-        What runs with its client gone would keep nothing open by itself.
-        """
+    async def drain(self) -> None:
+        """Wait for what still runs, client or no client, then end every session."""
         tasks = [task for session in self._all.values() for work in session.running if (task := work.task)]
         if tasks:
-            await asyncio.wait(tasks, timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
+            await asyncio.wait(tasks, timeout=max(0.0, self._deadline - asyncio.get_running_loop().time()))
         for session in list(self._all.values()):
             self.end(session)
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -270,4 +276,4 @@ async def open_sessions(settings: FeatureSettings) -> AsyncIterator[Sessions]:
     finally:
         sweeper.cancel()
         await asyncio.gather(sweeper, return_exceptions=True)
-        await sessions.drain(0.0)
+        await sessions.drain()

@@ -116,8 +116,9 @@ class SessionTransport:
         session = self._session(request, principal, version)
         headers = {"X-Request-ID": correlation_id}
         if request.method == "POST":
-            deadline = asyncio.get_running_loop().time() + snapshot.settings.server.call_timeout
-            message = parse(await read_body(request, snapshot.settings.server.max_request_bytes))
+            settings = snapshot.settings.server
+            deadline = asyncio.get_running_loop().time() + settings.call_timeout
+            message = parse(await read_body(request, settings.max_request_bytes, settings.body_timeout))
             record.method = message.method[:MAX_METHOD]
             if session is None:
                 call = Call(correlation_id, principal, deadline)
@@ -148,7 +149,7 @@ class SessionTransport:
             raise Refused(400, _NO_SESSION)
         exchange = self._stateless.exchange(call, snapshot, _Nowhere(), is_modern=False)
         outcome = await self._stateless.run(exchange, message, record, lambda: HANDSHAKE_PROTOCOL_VERSIONS[-1])
-        headers = {"X-Request-ID": call.correlation_id, **outcome.headers}
+        headers = {"X-Request-ID": call.correlation_id, **(outcome.headers or {})}
         body = outcome.body
         if outcome.result is not None:
             version = str(outcome.result["protocolVersion"])
@@ -207,7 +208,7 @@ class SessionTransport:
         outcome = reply.outcome
         if outcome is None:
             raise RuntimeError("an answer was decided on that is neither JSON nor a stream")
-        said = {**headers, **outcome.headers}
+        said = {**headers, **(outcome.headers or {})}
         return web.Response(body=outcome.body, status=outcome.status, content_type="application/json", headers=said)
 
     async def _get(

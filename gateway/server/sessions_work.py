@@ -56,7 +56,7 @@ class Work:
         record = self._record
         if task.cancelled():
             record.outcome = "cancelled"
-            outcome = Outcome(error_bytes(self._identifier, REQUEST_CANCELLED, _CANCELLED), 200)
+            outcome = Outcome(error_bytes(self._identifier, REQUEST_CANCELLED, _CANCELLED), 200, is_cancelled=True)
         else:
             outcome = task.result()
         self._deliver(outcome)

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from gateway.auth.verifier import Verifier, open_verifier
+from gateway.auth.base import Verifier
+from gateway.auth.verifier import open_verifier
 from gateway.config.loader import Configuration
 from gateway.config.models import GatewaySettings
 from gateway.database.sources import Source, open_sources
+from gateway.net.redis import Redis, open_redis
 from gateway.server.audiences import accepting
 from gateway.tools.catalog import Catalog, build, toolsets
 from gateway.tools.loading import engines_of
@@ -26,6 +28,7 @@ class Snapshot:
     toolsets: Mapping[str, Catalog]
     scopes: ScopeRules
     sources: Mapping[str, Source]
+    redis: Redis | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -40,12 +43,14 @@ async def open_snapshot(configuration: Configuration) -> AsyncIterator[Snapshot]
     """Build everything a configuration names; databases and providers are reached in the background.
 
     Raises:
-        ConfigError: a tool cannot be built.
+        ConfigError: a tool cannot be built, or a package is missing.
     """
     settings = configuration.settings
     engines = engines_of(configuration)
     catalog = build(configuration, engines)
     async with AsyncExitStack() as stack:
-        verifier = await stack.enter_async_context(open_verifier(accepting(settings)))
+        redis = await stack.enter_async_context(open_redis(settings.redis)) if settings.redis else None
+        verifier = await stack.enter_async_context(open_verifier(accepting(settings), redis=redis))
         sources = await stack.enter_async_context(open_sources(settings, engines, catalog.statements()))
-        yield Snapshot(settings, verifier, catalog, toolsets(catalog, settings), scope_rules(settings), sources)
+        groups, scopes = toolsets(catalog, settings), scope_rules(settings)
+        yield Snapshot(settings, verifier, catalog, groups, scopes, sources, redis)

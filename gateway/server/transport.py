@@ -13,7 +13,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from types import MappingProxyType
 from typing import Any, Final
 
 from aiohttp import hdrs, web
@@ -33,6 +32,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from gateway.context import Call, Principal, Report, ignore
 from gateway.errors import GatewayError, ProtocolError, Refused, Wire, to_wire
 from gateway.server import mcp
+from gateway.server.admission import Admission
 from gateway.server.answer import Answer
 from gateway.server.endpoint import Endpoint
 from gateway.server.jsonrpc import Message, error_bytes, notification_bytes, parse, result_bytes, wire_int
@@ -42,11 +42,10 @@ from gateway.server.snapshot import Snapshot
 
 _log: Final = logging.getLogger("gateway.server")
 _ASSUMED_VERSION: Final = "2025-03-26"
-_BODY_SECONDS: Final = 30.0
 MAX_METHOD: Final = 64
 
 
-async def read_body(request: web.Request, limit: int) -> bytes:
+async def read_body(request: web.Request, limit: int, seconds: float) -> bytes:
     """The request's body, refused as soon as it is too large, too slow or not JSON by its own account.
 
     Raises:
@@ -63,13 +62,13 @@ async def read_body(request: web.Request, limit: int) -> bytes:
         return _within(request.content.read_nowait(), limit)
     body = bytearray()
     try:
-        async with asyncio.timeout(_BODY_SECONDS):
+        async with asyncio.timeout(seconds):
             async for chunk in request.content.iter_any():
                 body += chunk
                 if len(body) > limit:
                     raise Refused(413, f"The body is larger than {limit} bytes.")
     except TimeoutError:
-        raise Refused(408, f"The body did not arrive within {_BODY_SECONDS:.0f} s.") from None
+        raise Refused(408, f"The body did not arrive within {seconds:g} s.") from None
     return bytes(body)
 
 
@@ -110,12 +109,14 @@ class Outcome:
         status: of HTTP, where the answer is no stream.
         headers: likewise.
         result: what the response carries; None for an error.
+        is_cancelled: whether the client said that it wants no answer.
     """
 
     body: bytes
     status: int
-    headers: Mapping[str, str] = MappingProxyType({})
+    headers: Mapping[str, str] | None = None
     result: Mapping[str, Any] | None = None
+    is_cancelled: bool = False
 
 
 class Transport:
@@ -125,16 +126,20 @@ class Transport:
         endpoint: the door.
         background: where writes are seen through whose client has left.
         refusals: how errors become answers.
+        admission: how much of a client's work runs at once.
     """
 
     methods: Final = frozenset({"POST"})
     """What is served; anything else is 405."""
 
-    def __init__(self, endpoint: Endpoint, background: mcp.Background, refusals: Refusals) -> None:
+    def __init__(
+        self, endpoint: Endpoint, background: mcp.Background, refusals: Refusals, admission: Admission
+    ) -> None:
         self._endpoint = endpoint
         self._server = mcp.build_server(endpoint.about)
         self._background = background
         self._refusals = refusals
+        self._admission = admission
 
     async def serve(
         self, request: web.Request, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
@@ -144,8 +149,9 @@ class Transport:
         Raises:
             GatewayError: for everything that is refused before the message is understood.
         """
-        deadline = asyncio.get_running_loop().time() + snapshot.settings.server.call_timeout
-        message = parse(await read_body(request, snapshot.settings.server.max_request_bytes))
+        settings = snapshot.settings.server
+        deadline = asyncio.get_running_loop().time() + settings.call_timeout
+        message = parse(await read_body(request, settings.max_request_bytes, settings.body_timeout))
         record.method = message.method[:MAX_METHOD]
         is_modern = _is_modern(request)
         if message.id is None:
@@ -165,7 +171,8 @@ class Transport:
 
     def exchange(self, call: Call, snapshot: Snapshot, answer: mcp.Notifies, *, is_modern: bool) -> mcp.Exchange:
         """One request to this door."""
-        return mcp.Exchange(call, snapshot, self._endpoint.catalog(snapshot), answer, self._background, is_modern)
+        catalog = self._endpoint.catalog(snapshot)
+        return mcp.Exchange(call, snapshot, catalog, answer, self._background, self._admission, is_modern)
 
     async def run(
         self, exchange: mcp.Exchange, message: Message, record: Record, version: Callable[[], str]

@@ -112,17 +112,6 @@ class ConsoleFormatter(logging.Formatter):
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
-class _Quiet(logging.Filter):
-    """Keeps malformed requests from flooding the log: one short line, no stack."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Let the record through, but strip the stack that aiohttp adds for every bad request line."""
-        if record.exc_info and record.exc_info[0] is not None and record.exc_info[0].__module__.startswith("aiohttp."):
-            record.exc_info, record.levelno, record.levelname = None, logging.INFO, "INFO"
-            record.msg, record.args = "malformed HTTP request", ()
-        return True
-
-
 def configure(*, style: str = "json", level: str = "INFO", stream: TextIO | None = None) -> None:
     """Send every log record of the process to one stream.
 
@@ -135,6 +124,5 @@ def configure(*, style: str = "json", level: str = "INFO", stream: TextIO | None
     handler = _LineHandler(stream or sys.stderr) if is_json else logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if is_json else ConsoleFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.getLogger("aiohttp.server").addFilter(_Quiet())
     for noisy in ("mcp", "httpx", "httpx2", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -40,6 +40,7 @@ class Tool:
         access: what a caller needs.
         statement: its SQL with the engine's placeholders.
         max_rows: most rows in a result.
+        max_result_bytes: most bytes of its structured content.
         numbers: how large integers and decimals go out.
         parameters: what it takes.
         is_idempotent: whether running it twice is the same as running it once.
@@ -52,6 +53,7 @@ class Tool:
     access: Access
     statement: Statement
     max_rows: int
+    max_result_bytes: int
     numbers: Numbers
     parameters: Parameters
     is_idempotent: bool
@@ -208,6 +210,7 @@ def _make(
         access=Access(frozenset(settings.scopes or default_scopes), settings.any_scopes or (), rules),
         statement=render(name, scanned, engine, parameters.types, writes=settings.writes),
         max_rows=settings.max_rows,
+        max_result_bytes=settings.max_result_bytes or whole.server.max_result_bytes,
         numbers=settings.numbers or whole.server.numbers,
         parameters=parameters,
         is_idempotent=settings.idempotent or not settings.writes,

@@ -14,9 +14,11 @@ from typing import Any, Final, Literal, Protocol
 
 import orjson
 
+from gateway.config.units import format_size
 from gateway.context import Call
 from gateway.database.engine import Column, Json, Kind, Table
 from gateway.errors import Code, ToolError
+from gateway.tools.pages import encode, narrowing
 
 Numbers = Literal["exact", "string"]
 ERROR_KEY: Final = "mcp-database-gateway/error"
@@ -39,6 +41,10 @@ class Presentable(Protocol):
     @property
     def max_rows(self) -> int:
         """Most rows in a result."""
+
+    @property
+    def max_result_bytes(self) -> int:
+        """Most bytes of its structured content."""
 
     @property
     def narrowing(self) -> tuple[str, ...]:
@@ -71,26 +77,27 @@ class ToolResult:
 
 
 def present(table: Table, tool: Presentable) -> ToolResult:
-    """Rows as JSON, value for value exact.
+    """Rows as JSON, value for value exact; those beyond `max_result_bytes` are left out, and the result says so.
 
     Raises:
-        ToolError: UNREPRESENTABLE naming the column whose value JSON cannot carry;
-            STATEMENT_INVALID where two columns have one name.
+        ToolError: UNREPRESENTABLE naming the column whose value JSON cannot carry; RESULT_TOO_LARGE
+            where not even the first row fits; STATEMENT_INVALID where two columns have one name.
     """
     names = [column.name for column in table.columns]
     if len(set(names)) < len(names):
         raise doubled_columns(duplicate_columns(table.columns))
     convert = string_numbers if tool.numbers == "string" else exact_numbers
-    content: dict[str, Any] = {"rows": [], "row_count": len(table.rows), "truncated": table.is_truncated}
-    if table.affected is not None:
-        content["affected_rows"] = table.affected
     try:
-        content["rows"] = [dict(zip(names, map(convert, row), strict=True)) for row in table.rows]
-        encoded = orjson.dumps(content)
+        page = encode(table, names, convert, tool.max_result_bytes)
     except (TypeError, ValueError, RecursionError) as error:
         raise _unrepresentable(table, convert, error) from error
-    hints = (_narrowing(len(table.rows), tool.narrowing),) if table.is_truncated else ()
-    return ToolResult(encoded, encoded.decode(), hints, row_count=len(table.rows))
+    if page.is_cut and not page.row_count:
+        raise _too_large(table, tool.max_result_bytes)
+    if not page.is_cut and not table.is_truncated:
+        hints: tuple[str, ...] = ()
+    else:
+        hints = (narrowing(page.row_count, tool.narrowing, tool.max_result_bytes if page.is_cut else None),)
+    return ToolResult(page.encoded, page.encoded.decode(), hints, row_count=page.row_count)
 
 
 def failure(error: ToolError, call: Call) -> ToolResult:
@@ -262,7 +269,7 @@ def _refuse_constant(name: str) -> None:
 
 def _unrepresentable(table: Table, convert: Callable[[Any], Any], error: Exception) -> ToolError:
     """Find the value that JSON cannot carry and name its column; a write has happened all the same."""
-    done = "" if table.affected is None else "The change was made, but its result cannot be shown. "
+    done = _done(table)
     for row in table.rows:
         for column, value in zip(table.columns, row, strict=False):
             try:
@@ -276,9 +283,14 @@ def _unrepresentable(table: Table, convert: Callable[[Any], Any], error: Excepti
     return ToolError(Code.UNREPRESENTABLE, f"{done}The result cannot be written as JSON.", detail=str(error))
 
 
-def _narrowing(shown: int, parameters: tuple[str, ...]) -> str:
-    """What the model may do about rows that were left out."""
-    start = f"Only the first {shown} rows are shown; there are more."
-    if not parameters:
-        return f"{start} This tool takes no arguments to narrow it; look for a tool that filters or aggregates."
-    return f"{start} Narrow the query with: {', '.join(parameters)}; or look for a tool that aggregates."
+def _too_large(table: Table, limit: int) -> ToolError:
+    """An empty page would read as if there were no rows; so it is a failure."""
+    message = (
+        f"{_done(table)}One row alone is larger than the {format_size(limit)} that a result of this tool may have;"
+        " choose other rows, use a tool that gives fewer columns, or tell the operator."
+    )
+    return ToolError(Code.RESULT_TOO_LARGE, message, detail=f"one row is beyond max_result_bytes {format_size(limit)}")
+
+
+def _done(table: Table) -> str:
+    return "" if table.affected is None else "The change was made, but its result cannot be shown. "

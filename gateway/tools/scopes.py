@@ -59,6 +59,7 @@ def named_scopes(settings: GatewaySettings) -> frozenset[str]:
             *settings.auth.default_scopes,
             *(scope for tool in tools for scope in (*(tool.scopes or ()), *(tool.any_scopes or ()))),
             *(scope for toolset in toolsets for scope in toolset.scopes or ()),
+            *(limit.scope for limit in settings.limits.scopes),
             *(account.when.scope for account in accounts if account.when.scope is not None),
         ]
     )

@@ -11,7 +11,8 @@ import pytest
 
 from gateway.auth.jwks import KeyPolicy
 from gateway.auth.jwt import SigningKey, Token, is_signed_by
-from gateway.auth.verifier import TokenVerifier, open_verifier, problems
+from gateway.auth.problems import problems
+from gateway.auth.verifier import TokenVerifier, open_verifier
 from gateway.config.auth import AuthSettings, IssuerSettings
 from gateway.config.problems import ConfigError
 from gateway.errors import IdentityProviderUnavailable, Unauthenticated
@@ -333,3 +334,52 @@ def test_settings_that_work() -> None:
     assert problems(auth_settings(["https://a.example", "http://127.0.0.1:1", "http://[::1]:1/x"])) == ()
     assert problems(auth_settings(["any name"], jwks_uri="https://a.example/jwks")) == ()
     assert problems(AuthSettings(mode="none")) == ()
+
+
+async def test_who_leaves_while_keys_are_fetched_does_not_hurt_the_others(checks: list[str]) -> None:
+    async with FaultyProvider() as provider:
+        provider.flowing.clear()
+        async with open_verifier(auth_settings([provider.issuer])) as verifier:
+            token = provider.issue("agent")
+            waiting = [asyncio.create_task(verifier.verify(token)) for _ in range(20)]
+            await provider.asked.wait()
+            for task in waiting[:10]:
+                task.cancel()
+            await asyncio.sleep(0)
+            provider.flowing.set()
+            results = await asyncio.gather(*waiting, return_exceptions=True)
+            assert all(isinstance(result, asyncio.CancelledError) for result in results[:10])
+            assert all(result is results[10] for result in results[10:])
+            assert verifier.known(token) is results[10]
+            assert checks == ["RS256"]
+
+
+async def test_what_happened_is_counted() -> None:
+    async with FaultyProvider() as provider, open_verifier(auth_settings([provider.issuer])) as opened:
+        verifier = await until_ready(opened)
+        token = provider.issue("agent")
+        await verifier.verify(token)
+        for _ in range(3):
+            verifier.known(token)
+        await verifier.verify(token)
+        for _ in range(2):
+            assert await reason_of(verifier, "garbage") == "malformed"
+        assert await reason_of(verifier, "x" * 20_000) == "too_large"
+        counters = verifier.counters
+        assert (counters.hits, counters.misses) == (4, 3)
+        assert counters.refusals == {"malformed": 2, "too_large": 1}
+        assert (counters.introspections, counters.shared_hits, counters.unavailable) == (0, 0, 0)
+
+
+async def test_a_token_counts_while_it_is_valid_whatever_the_call_takes() -> None:
+    clock = Clock(time.time())
+    async with FaultyProvider() as provider, open_verifier(auth_settings([provider.issuer]), clock=clock) as opened:
+        verifier = await until_ready(opened)
+        # Two seconds of life are left, and a call may take sixty: it is valid now, and that counts.
+        token = provider.issue("agent", claims={"exp": int(clock.now) + 2})
+        principal = await verifier.verify(token)
+        assert verifier.known(token) is principal
+        clock.now += 2
+        assert verifier.known(token) is None
+        clock.now += 30
+        assert await reason_of(verifier, token) == "expired"

@@ -51,7 +51,7 @@ def _configuration(folder: Path, server: PostgresqlServer, role: str, more: str 
 
 
 def _checked(path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str], list[str]]:
-    code = check.run(argparse.Namespace(config=path, offline=False, json=True))
+    code = check.run(argparse.Namespace(config=path, offline=False, claims=None, json=True))
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] == (code == 0)
     lines = {
@@ -120,7 +120,7 @@ def test_more_connections_than_the_server_admits_are_a_warning(
         " lower pool.max or raise the server's limit"
     )
     assert _checked(path, capsys) == (0, [], [warning])
-    assert check.run(argparse.Namespace(config=path, offline=False, json=False)) == 0
+    assert check.run(argparse.Namespace(config=path, offline=False, claims=None, json=False)) == 0
     captured = capsys.readouterr()
     assert captured.err == f"warning: {path}:{warning}\n"
     assert captured.out.startswith("OK: ")
@@ -183,7 +183,7 @@ def test_problems_of_both_kinds_are_told(
 ) -> None:
     path = _configuration(tmp_path, postgresql, "postgres", "    session: {app.tenant: subject}\n")
     with pytest.raises(ConfigError, match="row-level security does not hold"):
-        check.run(argparse.Namespace(config=path, offline=False, json=False))
+        check.run(argparse.Namespace(config=path, offline=False, claims=None, json=False))
     assert capsys.readouterr().err.startswith("warning: ")
 
 

@@ -350,6 +350,77 @@ def test_mistake_is_not_followed_by_mistakes_it_causes(desk: Desk) -> None:
     assert [problem.split(": ")[1] for problem in problems] == ["sources.shop.access", "sources.shop.pool.max"]
 
 
+KEY = "k" * 32
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("url: redis.internal:6379", "url: expected rediss://host:port or rediss://host:port/number"),
+        ("url: rediss://redis.internal/?db=1", "url: expected rediss://host:port or rediss://host:port/number"),
+        ("url: rediss://redis.internal/one", "url: expected rediss://host:port or rediss://host:port/number"),
+        ("url: 'rediss://:word@redis.internal/'", "url: expected rediss://host:port or rediss://host:port/number"),
+        ("url: redis://redis.internal", "url: expected rediss; redis without TLS is for loopback only"),
+        ("user: gateway", "user: expected a password beside it"),
+        ("key: ${env:SHORT}", "key: expected at least 32 characters; `openssl rand -base64 32` makes such a key"),
+        ("prefix: two words", "prefix: "),
+    ],
+)
+def test_mistake_in_redis(desk: Desk, text: str, expected: str) -> None:
+    entries = {"url": "url: rediss://redis.internal:6379/0", "key": "key: ${env:KEY}"}
+    entries[text.partition(":")[0]] = text
+    desk.write(a="redis:\n" + "".join(f"  {entry}\n" for entry in entries.values()))
+    with pytest.raises(ConfigError) as caught:
+        load(desk.folder, environment={"KEY": KEY, "SHORT": KEY[1:], **desk.environment})
+    [problem] = [problem for problem in caught.value.problems if problem.path[0] == "redis"]
+    assert f"redis.{expected}" in str(problem)
+    assert KEY[1:] not in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{client_secret: '${env:KEY}'}", "introspection.client_id: missing; it has no default"),
+        ("{client_id: a}", "introspection.client_secret: expected either client_secret or private_key, got neither"),
+        (
+            "{client_id: a, client_secret: '${env:KEY}', private_key: '${env:KEY}'}",
+            "introspection.client_secret: expected either client_secret or private_key, got both",
+        ),
+        (
+            "{client_id: a, client_secret: '${env:KEY}', endpoint: 'http://idp.example.com/i'}",
+            "introspection.endpoint: expected https; http is for loopback only",
+        ),
+        (
+            "{client_id: a, client_secret: '${env:KEY}', opaque: false}",
+            "introspection.required: expected true where opaque is false; nothing would ever be asked",
+        ),
+        ("{client_id: a, client_secret: word}", "introspection.client_secret: expected a reference"),
+    ],
+)
+def test_mistake_in_introspection(desk: Desk, text: str, expected: str) -> None:
+    desk.environment["KEY"] = KEY
+    [problem] = desk.folder_problems(
+        a=f"auth:\n  issuers:\n    - {{issuer: https://a, audiences: [b], introspection: {text}}}"
+    )
+    assert problem.startswith(f"a.yaml:3: auth.issuers.0.{expected}")
+
+
+def test_entra_answers_no_questions(desk: Desk) -> None:
+    desk.environment["KEY"] = KEY
+    tenant = "00000000-0000-0000-0000-000000000001"
+    issuer = f"preset: entra, tenant: {tenant}, audiences: [{tenant}]"
+    asked = "introspection: {client_id: a, client_secret: '${env:KEY}'}"
+    [problem] = desk.folder_problems(a=f"auth:\n  issuers:\n    - {{{issuer}, {asked}}}")
+    assert problem.startswith("a.yaml:3: auth.issuers.0.introspection: Entra answers no questions")
+
+
+def test_a_shared_cache_needs_a_redis(desk: Desk) -> None:
+    [problem] = desk.folder_problems(
+        a="auth:\n  issuers: [{issuer: https://a, audiences: [b]}]\n  cache: {backend: redis}"
+    )
+    assert problem == "a.yaml:3: auth.cache.backend: expected the section redis beside it"
+
+
 class TestAuthentication:
     """Mistakes in the section auth, which needs files without the usual issuer."""
 
@@ -394,6 +465,19 @@ class TestAuthentication:
             (
                 "auth:\n  issuers: [{issuer: https://a, audiences: [a], jwks_uri: http://a.example/keys}]",
                 "2: auth.issuers.0.jwks_uri: expected https; http is for loopback only",
+            ),
+            (
+                "auth: {mode: none}\nserver:\n  tls: {certificate: a, key: b, client_certificates: optional}",
+                "3: server.tls.client_certificates: expected client_ca beside it: the authorities to trust",
+            ),
+            (
+                "auth: {mode: none}\nserver:\n  public_url: http://localhost\n  tls: {certificate: a, key: b}",
+                "3: server.public_url: expected https, since server.tls is set",
+            ),
+            ("auth: {mode: none}\nserver:\n  tls: {certificate: a}", "3: server.tls.key: missing"),
+            (
+                "auth: {mode: none}\nserver:\n  max_result_bytes: 10B",
+                "3: server.max_result_bytes: expected at least 1KiB",
             ),
             (
                 "auth:\n  issuers: [{issuer: https://a, audiences: [a], leeway: 5m}]",

@@ -57,24 +57,24 @@ def install() -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     for name in ("package.json", "package-lock.json"):
         shutil.copy(HERE / name, CACHE / name)
-    _npm("ci", "--ignore-scripts", folder=CACHE)
+    npm("ci", "--ignore-scripts", folder=CACHE)
     stamp.write_text(digest)
 
 
-def node() -> Path:
+def node(needed: int = NODE_VERSION[0]) -> Path:
     """A Node.js that is new enough: the one on PATH, or one from npm.
 
     Raises:
         CannotRun: there is none, and none for this machine on npm.
     """
-    needed, release = NODE_VERSION
+    release = NODE_VERSION[1]
     if on_path := shutil.which("node"):
         told = subprocess.run([on_path, "--version"], capture_output=True, text=True, check=True).stdout
         if (version := re.match(r"v([0-9]+)", told)) and int(version[1]) >= needed:
             return Path(on_path)
     machine = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine())
     if platform.system() != "Linux" or machine is None:
-        raise CannotRun(f"the suites need Node.js {needed} or newer on PATH")
+        raise CannotRun(f"the tests need Node.js {needed} or newer on PATH")
     package = f"node-linux-{machine}"
     folder = CACHE / "node"
     found = folder / "node_modules" / package / "bin" / "node"
@@ -82,11 +82,16 @@ def node() -> Path:
         print(f"installing Node.js {release} into .cache/conformance (npm)", flush=True)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "package.json").write_text('{"private": true}')
-        _npm("install", "--ignore-scripts", "--no-save", f"{package}@{release}", folder=folder)
+        npm("install", "--ignore-scripts", "--no-save", f"{package}@{release}", folder=folder)
     return found
 
 
-def _npm(*arguments: str, folder: Path) -> None:
+def npm(*arguments: str, folder: Path) -> None:
+    """Run npm in a folder.
+
+    Raises:
+        CannotRun: it is missing, or it failed.
+    """
     program = shutil.which("npm")
     if program is None:
         raise CannotRun("npm is not on PATH; install Node.js (Debian: apt-get install npm)")

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 
+from gateway.context import Call
 from gateway.database.session import Session
 from gateway.errors import Code, ToolError
 from tests.database.conftest import Database
 from tests.database.support import call, reached, run, statement, until
+
+
+def another() -> Call:
+    """A call of another client."""
+    mine = call()
+    return replace(mine, principal=replace(mine.principal, client_id="another"))
 
 
 def _connection(session: Session) -> object:
@@ -18,7 +26,9 @@ def _connection(session: Session) -> object:
 
 
 async def test_the_maximum_is_a_limit_and_waiters_are_served_in_order(database: Database) -> None:
-    async with reached(database.settings(pool={"min": 1, "max": 2, "acquire_timeout": "0.3s"})) as source:
+    async with reached(
+        database.settings(pool={"min": 1, "max": 2, "max_per_client": 2, "acquire_timeout": "0.3s"})
+    ) as source:
         served: list[int] = []
 
         async def wait_in_line(number: int) -> None:
@@ -53,8 +63,29 @@ async def test_a_queue_that_is_full_refuses_at_once(database: Database) -> None:
         assert (await waiting).rows
 
 
+async def test_one_client_leaves_a_connection_to_the_others(database: Database) -> None:
+    async with reached(
+        database.settings(pool={"min": 1, "max": 2, "max_waiting": 2, "acquire_timeout": "10s"})
+    ) as source:
+        flood = []
+        async with source.lease(call()):
+            for number in range(1, 3):
+                flood.append(asyncio.create_task(run(source, statement(source.engine, "select 1 as n"))))
+                await until(lambda number=number: source.stats.waiting == number)  # type: ignore[misc]
+            with pytest.raises(ToolError) as caught:
+                await run(source, statement(source.engine, "select 1 as n"))
+            assert caught.value.code is Code.POOL_EXHAUSTED
+            async with source.lease(another()):
+                assert source.stats.active == 2
+            flood.pop(0).cancel()
+            await until(lambda: source.stats.waiting == 1)
+        assert (await flood[0]).rows
+        await until(lambda: source.stats.waiting == source.stats.active == 0)
+
+
 async def test_idle_connections_beyond_the_minimum_are_closed(database: Database) -> None:
-    async with reached(database.settings(pool={"min": 1, "max": 3, "idle_timeout": "200ms"})) as source:
+    pool = {"min": 1, "max": 3, "max_per_client": 3, "idle_timeout": "200ms"}
+    async with reached(database.settings(pool=pool)) as source:
         async with AsyncExitStack() as held:
             for _ in range(3):
                 await held.enter_async_context(source.lease(call()))

@@ -12,7 +12,19 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from gateway.config import auth, limits, logins, models, rules, server, sources, tools, toolsets
+from gateway.config import (
+    auth,
+    introspection,
+    limits,
+    logins,
+    models,
+    redis,
+    rules,
+    server,
+    sources,
+    tools,
+    toolsets,
+)
 from gateway.config.base import Settings
 from gateway.config.loader import json_schema, load
 from gateway.config.units import DURATION_PATTERN, SIZE_PATTERN, format_duration, format_size
@@ -23,11 +35,17 @@ PAGE: Final = ROOT / "docs/reference/configuration.md"
 SECTIONS: Final[Mapping[str, type[Settings]]] = {
     "Sections": models.GatewaySettings,
     "`server`": server.ServerSettings,
+    "`server.tls`": server.ListenerTlsSettings,
     "`admin`": server.AdminSettings,
     "`auth`": auth.AuthSettings,
     "`auth.issuers`, each": auth.IssuerSettings,
+    "`auth.issuers.introspection`": introspection.IntrospectionSettings,
     "`auth.cache`": auth.VerdictCacheSettings,
     "`limits`": limits.LimitSettings,
+    "`limits.clients`, each": limits.ClientLimitSettings,
+    "`limits.scopes`, each": limits.ScopeLimitSettings,
+    "`limits.tools.NAME`": limits.ToolLimitSettings,
+    "`redis`": redis.RedisSettings,
     "`deployment`": models.DeploymentSettings,
     "`sources.NAME`": sources.SourceSettings,
     "`sources.NAME` with `engine: postgresql`": sources.PostgresqlSettings,

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from gateway.net.http import FetchError, get_json, is_loopback, is_secure, open_session
+from gateway.net.http import FetchError, get_json, is_secure, leads_to_loopback, open_session
 
 Handler = Callable[[web.Request], web.StreamResponse]
 
@@ -103,5 +103,5 @@ def test_urls_that_may_be_fetched() -> None:
         "https://[::2]/",
     ):
         assert is_secure(url)
-    assert not is_loopback("https://idp.example/")
-    assert is_loopback("https://127.0.0.1/")
+    assert not leads_to_loopback("https://idp.example/")
+    assert leads_to_loopback("https://127.0.0.1/")

@@ -117,7 +117,7 @@ async def test_the_metadata_is_at_both_well_known_paths(world: World) -> None:
 
 
 async def test_a_client_over_its_rate_is_429_and_told_when(tmp_path: Path) -> None:
-    slow = CONFIGURATION.replace("requests_per_minute: 100000, burst: 10000", "requests_per_minute: 6, burst: 2")
+    slow = CONFIGURATION.replace("requests_per_minute: 100000, burst: 10000,", "requests_per_minute: 6, burst: 2,")
     async with open_world(tmp_path, slow) as world:
         statuses = [(await world.modern("tools/list")).status for _ in range(3)]
         assert statuses == [200, 200, 429]

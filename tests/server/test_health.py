@@ -10,7 +10,9 @@ import aiohttp
 import pytest
 
 from gateway.config.loader import load
-from gateway.server.app import StartError, open_gateway
+from gateway.server.app import open_gateway
+from gateway.server.listener import StartError
+from tests.servers.redis import RedisServer
 from tests.world import CONFIGURATION, open_world
 
 _WITH_A_DEAD_SOURCE = CONFIGURATION.replace(
@@ -80,3 +82,39 @@ async def test_an_address_that_is_taken_is_said_at_once(tmp_path: Path) -> None:
         with pytest.raises(StartError, match=r"server\.port"):
             async with open_gateway(load(path)):
                 pass
+
+
+async def test_redis_is_told_of_and_makes_nobody_unready(tmp_path: Path, own_redis: RedisServer) -> None:
+    text = CONFIGURATION.replace(
+        "sources:",
+        "  cache: {backend: redis}\n"
+        'redis: {url: "${env:REDIS}", password: "${env:PASSWORD}", key: "${env:KEY}"}\nsources:',
+        1,
+    )
+    url = f"redis://{own_redis.host}:{own_redis.port}"
+    variables = {"REDIS": url, "PASSWORD": own_redis.password, "KEY": own_redis.key}
+    async with open_world(tmp_path, text, variables) as world:
+        status, body = await _ready(world.http, world.base)
+        assert (status, body["redis"]) == (200, "up")
+        own_redis.kill()
+        assert world.gateway.snapshot.redis is not None
+        assert not await world.gateway.snapshot.redis.ping()
+        status, body = await _ready(world.http, world.base)
+        assert (status, body["redis"]) == (200, "down")
+        _, detailed = await _ready(world.http, world.gateway.admin_url)
+        assert detailed["redis"] not in ("down", "up")
+        assert (await world.call("customer_by_id", {"id": 1})).status == 200
+
+
+async def test_only_operators_are_told_why_an_issuer_is_in_trouble(tmp_path: Path) -> None:
+    text = CONFIGURATION.replace(
+        'audiences: ["https://gateway.test/mcp"]',
+        'audiences: ["https://gateway.test/mcp"]\n      introspection: {client_id: a, client_secret: "${env:SECRET}"}',
+    )
+    async with open_world(tmp_path, text, {"SECRET": "word"}) as world:
+        # The development provider names no introspection endpoint.
+        _, body = await _ready(world.http, world.base)
+        assert list(body["issuers"].values()) == ["down"]
+        _, detailed = await _ready(world.http, world.gateway.admin_url)
+        assert "introspection" in next(iter(detailed["issuers"].values()))
+        assert (await world.call("customer_by_id", {"id": 1})).status == 200

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ProtocolError
-from gateway.server.jsonrpc import error_bytes, parse, result_bytes
+from gateway.server.jsonrpc import MAX_DEPTH, error_bytes, parse, result_bytes
 
 _SCALARS = (
     st.none()
@@ -69,6 +69,36 @@ def test_no_bytes_escape_as_another_error(body: bytes) -> None:
 def test_what_readers_disagree_about_is_refused(raw: str) -> None:
     with pytest.raises(ProtocolError) as caught:
         parse(raw.encode())
+    assert caught.value.code == -32700
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[0,{"b":1,"a":', "}]")])
+def test_depth_is_bounded(opening: str, closing: str) -> None:
+    # The envelope and its params are two levels.
+    levels = (MAX_DEPTH - 2) // len(closing)
+    body = '{{"jsonrpc":"2.0","id":1,"method":"m","params":{{"a":{0}1{1}}}}}'
+    assert parse(body.format(opening * levels, closing * levels).encode()).method == "m"
+    for more in (levels + 1, 500, 100_000):
+        with pytest.raises(ProtocolError, match="64 levels") as caught:
+            parse(body.format(opening * more, closing * more).encode())
+        assert caught.value.code == -32700
+
+
+def test_many_brackets_side_by_side_are_not_deep() -> None:
+    assert parse(b'{"jsonrpc":"2.0","method":"m","params":{"a":[' + b"[[]]," * 1000 + b'"[[["]}}').method == "m"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(b'{"a":NaN}', b'{"a":-Infinity}', b'{"a":1,"a":2}', b'{"a":"\\ud800"}', b'{"a":"\\udc00\\ud800"}'),
+        *(b'{"a":"\xff"}', b'{"a":"\xc0\x80"}', b'{"a":"\xed\xa0\x80"}', b"\xef\xbb\xbf{}", b"{}{}", b"", b"{'a':1}"),
+        *(b'{"a":01}', b'{"a":1,}', b'{"a":"\n"}', b"\xff\xfe{\x00}\x00"),
+    ],
+)
+def test_what_is_not_strict_json_is_refused(raw: bytes) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        parse(raw)
     assert caught.value.code == -32700
 
 

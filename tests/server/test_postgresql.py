@@ -16,7 +16,7 @@ from tests.world import MODERN, World, envelope, open_world, routing
 _CONFIGURATION = """
 server: {host: 127.0.0.1, port: 0}
 admin: {port: 0}
-limits: {requests_per_minute: 100000, burst: 10000}
+limits: {requests_per_minute: 100000, burst: 10000, concurrency_per_client: 100}
 auth:
   issuers:
     - issuer: ${env:ISSUER}
@@ -32,7 +32,7 @@ sources:
     required: true
     tls: {mode: disable}
     statement_timeout: 20s
-    pool: {min: 1, max: 3, acquire_timeout: 2s}
+    pool: {min: 1, max: 3, max_per_client: 3, acquire_timeout: 2s}
 tools:
   sleep:
     description: Sleeps.
@@ -169,6 +169,9 @@ async def test_a_changed_table_changes_the_output_schema(world: World, own_postg
         rows = tools["everything"]["outputSchema"]["properties"]["rows"]
         return set(rows["items"]["properties"])
 
+    async with asyncio.timeout(10):
+        while "everything" not in world.gateway.snapshot.sources["pg"].shapes:  # noqa: ASYNC110 - learned in the background
+            await asyncio.sleep(0.01)
     assert await columns() == {"id"}
     admin = await own_postgresql.admin()
     # Preparing the statement must not have left a lock on the table.

@@ -44,7 +44,11 @@ PACKAGES: Final = {
         ),
         Package("mysql", ("mariadbd", "mariadb-install-db"), ("usr/sbin",), "mariadb-server"),
         Package("curl", ("curl",), (), "curl"),
+        Package("redis", ("redis-server",), ("usr/bin",), "redis-server"),
+        Package("oidc", ("npm",), (), "npm"),
+        Package("chromium", ("chromium",), (), "chromium"),
         Package("pgbouncer", ("pgbouncer",), ("usr/sbin",), "pgbouncer"),
+        Package("wrk", ("wrk",), (), "wrk"),
     )
 }
 

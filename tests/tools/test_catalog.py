@@ -203,7 +203,7 @@ def _tool(name: str, scopes: set[str], any_scopes: list[str], levels: list[int])
     )
     statement = Statement(name, "select 1", (), ())
     access = Access(frozenset(scopes), tuple(any_scopes), rules)
-    return Tool(name, None, "", "s", access, statement, 1, "exact", parameters, is_idempotent=True)
+    return Tool(name, None, "", "s", access, statement, 1, 1024, "exact", parameters, is_idempotent=True)
 
 
 class TestMistakes:

@@ -37,6 +37,7 @@ class Shown:
 
     numbers: Numbers = "exact"
     max_rows: int = 100
+    max_result_bytes: int = 1 << 20
     narrowing: tuple[str, ...] = ()
 
 

@@ -1,0 +1,254 @@
+"""`scale`: what a call costs as things grow; each curve must be flat, or straight in what is carried."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import resource
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tests.bench import gateways, machine, tokens
+from tests.bench.contenders import Recipe, Server, enter
+from tests.bench.figures import Figure, Table, ratio
+from tests.bench.identity import SCOPE
+from tests.bench.rounds import Pace, say
+from tests.bench.world import World
+from tests.world import MODERN, routing
+
+KIB: Final = 1024
+TOOLS: Final = (10, 100, 1_000, 10_000)
+CLIENTS: Final = (0, 100, 1_000, 5_000)
+ROWS: Final = (1, 10, 100, 1_000, 10_000, 100_000)
+POOLS: Final = (2, 5, 10, 20, 50)
+SIZES: Final = (1, 16, 128, 1_000)
+"""In KiB; the largest body that is taken is 1 MiB, and this leaves room for what is around."""
+_GROWING: Final[Mapping[str, Mapping[str, Any]]] = {
+    "numbers": {
+        "description": "As many rows as asked for.",
+        "parameters": {"n": {"type": "integer", "minimum": 1}},
+        "statement": "select i, 'Customer ' || i as name from generate_series(1, cast(:n as integer)) i",
+        "max_rows": 100_000,
+    },
+    "million": {
+        "description": "The first hundred of a million rows.",
+        "statement": "select i, 'Customer ' || i as name from generate_series(1, 1000000) i",
+    },
+    "length": {
+        "description": "How long a text is.",
+        "parameters": {"text": {"type": "string"}},
+        "statement": "select 'Customer ' || length(:text) as name",
+    },
+    "text": {
+        "description": "As long a text as asked for.",
+        "parameters": {"n": {"type": "integer", "minimum": 1}},
+        "statement": "select 'Customer ' || repeat('x', cast(:n as integer)) as name",
+    },
+}
+_PLAIN: Final = {
+    "source": "shop",
+    "description": "One customer.",
+    "statement": "select name from customers where id = 7",
+}
+"""Small, because a configuration may hold 100,000 values, and this is there 10,000 times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One point of a curve.
+
+    Attributes:
+        size: what grows.
+        cpu_us: CPU of the server for each call, round by round.
+        more: further columns.
+    """
+
+    size: int
+    cpu_us: Sequence[float]
+    more: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Points, and how a table shows them.
+
+    Attributes:
+        title: what grows, and what is measured.
+        size: the head of the first column.
+        more: heads of the further columns.
+        points: smallest first.
+    """
+
+    title: str
+    size: str
+    more: tuple[str, ...]
+    points: Sequence[Point]
+    notes: tuple[str, ...] = ()
+
+    def table(self) -> Table:
+        first = self.points[0].cpu_us
+        rows = tuple(
+            (f"{point.size:,}", ratio(point.cpu_us, first), Figure.of(point.cpu_us), *point.more)
+            for point in self.points
+        )
+        return Table(self.title, (self.size, "CPU / first", "CPU us/call", *self.more), rows, self.notes)
+
+
+def measure(world: World, pace: Pace) -> list[Table]:
+    """Every curve."""
+    brief = Pace(max(1, pace.rounds // 2), min(1.0, pace.seconds))
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    found = []
+    for grow in (tools, clients, rows, arguments, responses, pools):
+        say(f"  {grow.__name__}")
+        found.append(grow(world, brief).table())
+    say("  tokens")
+    return [*found, tokens.growing()]
+
+
+def turns(world: World, server: Server, asked: Recipe, pace: Pace, connections: int = 16) -> list[float]:
+    """CPU for each call, round by round."""
+    entry = enter("gateway", server, asked, gateways.folder_of(world, "scale"))
+    entry.measure(pace.seconds, connections)
+    return [entry.measure(pace.seconds, connections).cpu_us for _ in range(pace.rounds)]
+
+
+def recipe(token: str, tool: str, arguments: Mapping[str, Any]) -> Recipe:
+    body = gateways.body(MODERN, tool, arguments)
+    return Recipe(gateways.headers(token) | routing(body), [json.dumps(body).encode()], b"Customer ")
+
+
+def _named(tools: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: {"source": "shop", "scopes": [SCOPE], **tool} for name, tool in tools.items()}
+
+
+@contextmanager
+def growing(world: World) -> Iterator[Server]:
+    """A gateway whose tools carry as much as they are told."""
+    with gateways.gateway(world, tools=_named(_GROWING)) as server:
+        yield server
+
+
+def tools(world: World, pace: Pace) -> Curve:
+    """More tools in the catalogue."""
+    points = []
+    token = world.token()
+    for count in TOOLS:
+        measured = gateways.TOOLS["customer_by_id"]
+        many = {f"customer_{number}": _PLAIN for number in range(1, count)}
+        started = time.monotonic()
+        with gateways.gateway(world, tools={**_named({"customer_by_id": measured}), **many}) as server:
+            server.check(gateways.recipe(token), within=120)
+            start = time.monotonic() - started
+            listing = _listing_ms(server, token)
+            found = turns(world, server, gateways.recipe(token), pace)
+            points.append(Point(count, found, (listing, start, machine.resident_mb(server.pid))))
+    heads = ("tools/list ms", "start s", "RSS MB")
+    return Curve("Tools in the catalogue", "tools", heads, points, ("start: until a first call was answered.",))
+
+
+def _listing_ms(server: Server, token: str) -> Figure:
+    body = gateways.request(MODERN, "tools/list")
+    listing = Recipe(gateways.headers(token) | routing(body), [json.dumps(body).encode()], b"")
+    taken = []
+    for _ in range(6):
+        before = time.perf_counter()
+        server.ask(listing)
+        taken.append((time.perf_counter() - before) * 1000)
+    return Figure.of(taken[1:])
+
+
+def clients(world: World, pace: Pace) -> Curve:
+    """Agents that are connected and silent."""
+    points = []
+    token = world.token()
+    asked = gateways.recipe(token)
+    with gateways.gateway(world) as server:
+        turns(world, server, asked, pace)
+        alone = machine.resident_mb(server.pid)
+        for count in CLIENTS:
+            with _connected(server, asked, count):
+                memory = machine.resident_mb(server.pid)
+                each = (memory - alone) * 1000 / count if count else 0.0
+                points.append(Point(count, turns(world, server, asked, pace), (memory, each)))
+    notes = ("Each has made one call and keeps its connection; there are no streams without a call.",)
+    return Curve("Idle clients", "clients", ("RSS MB", "KB/client"), points, notes)
+
+
+@contextmanager
+def _connected(server: Server, asked: Recipe, count: int) -> Iterator[None]:
+    opened = []
+    try:
+        for _ in range(count):
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+            opened.append(connection)
+            connection.request("POST", "/mcp", asked.bodies[0], dict(asked.headers))
+            connection.getresponse().read()
+        yield
+    finally:
+        for connection in opened:
+            connection.close()
+
+
+def carried(size: int) -> dict[str, dict[str, Any]]:
+    """The tools that carry something, with arguments for a size: rows, or KiB."""
+    return {"numbers": {"n": size}, "length": {"text": "x" * (size * KIB)}, "text": {"n": size * KIB}}
+
+
+def _carrying(world: World, pace: Pace, sizes: Sequence[int], tool: str) -> tuple[list[Point], tuple[str, ...]]:
+    """Points of calls that carry more and more; one connection, so that a large answer waits for no other."""
+    points: list[Point] = []
+    token = world.token()
+    with growing(world) as server:
+        turns(world, server, recipe(token, "text", {"n": 1}), pace, connections=1)
+        for size in sizes:
+            found = turns(world, server, recipe(token, tool, carried(size)[tool]), pace, connections=1)
+            extra = Figure.of((value - points[0].cpu_us[0]) / (size - sizes[0]) for value in found) if points else "-"
+            points.append(Point(size, found, (extra, machine.resident_mb(server.pid))))
+    return points, ("us for each more", "RSS MB")
+
+
+def rows(world: World, pace: Pace) -> Curve:
+    """More rows in a result."""
+    points, heads = _carrying(world, pace, ROWS, "numbers")
+    return Curve("Rows in a result", "rows", heads, points, (_million(world, pace),))
+
+
+def _million(world: World, pace: Pace) -> str:
+    """A million rows behind `max_rows: 100`."""
+    with growing(world) as server:
+        turns(world, server, recipe(world.token(), "text", {"n": 1}), pace, connections=1)
+        before = machine.resident_mb(server.pid)
+        turns(world, server, recipe(world.token(), "million", {}), pace, connections=1)
+        after = machine.resident_mb(server.pid)
+    return f"A million rows behind max_rows 100: resident memory {before:.0f} MB before, {after:.0f} MB after."
+
+
+def arguments(world: World, pace: Pace) -> Curve:
+    """Longer arguments."""
+    points, heads = _carrying(world, pace, SIZES, "length")
+    return Curve("Arguments", "KiB", heads, points)
+
+
+def responses(world: World, pace: Pace) -> Curve:
+    """Longer answers."""
+    points, heads = _carrying(world, pace, SIZES, "text")
+    return Curve("Response", "KiB", heads, points)
+
+
+def pools(world: World, pace: Pace) -> Curve:
+    """More connections to the database, for fifty callers at once."""
+    points = []
+    asked = gateways.recipe(world.token())
+    for size in POOLS:
+        with gateways.gateway(world, pool={"min": size, "max": size}) as server:
+            entry = enter("gateway", server, asked, gateways.folder_of(world, "scale"))
+            entry.measure(pace.seconds, 50)
+            found = [entry.measure(pace.seconds, 50) for _ in range(pace.rounds)]
+            rates, p95s = Figure.of(turn.rate for turn in found), Figure.of(turn.load.p95 for turn in found)
+            points.append(Point(size, [turn.cpu_us for turn in found], (rates, p95s)))
+    return Curve("Connections in the pool, 50 callers", "connections", ("calls/s", "p95 ms"), points)
