@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from gateway.context import Call, Principal
-from gateway.errors import Refused
 from gateway.server.endpoint import Endpoint
 from gateway.server.jsonrpc import Message, RequestId, parse, result_bytes
 from gateway.server.record import Record
@@ -20,7 +19,7 @@ from gateway.server.sessions_http import expiry, with_changes
 from gateway.server.sessions_reader import Reader, frame
 from gateway.server.sessions_work import Work
 from gateway.server.snapshot import Snapshot
-from gateway.server.transport import MAX_METHOD, Outcome, Transport, accepts, read_body, reporter
+from gateway.server.transport import MAX_METHOD, Outcome, Transport, read_body, reporter
 
 VERSION: Final = "2024-11-05"
 _CANCELLED: Final = "notifications/cancelled"
@@ -96,9 +95,6 @@ class SseStreams:
         Raises:
             GatewayError: no session may begin.
         """
-        _, takes_stream = accepts(request.headers.get(hdrs.ACCEPT, "text/event-stream"))
-        if not takes_stream:
-            raise Refused(406, "Accept must include text/event-stream.")
         session = SseSession(owner_of(principal), messages_path(self._toolset), VERSION)
         self._sessions.enter(session)
         session.reader.push(f"event: endpoint\ndata: {session.path}?sessionId={session.id}\n\n".encode())

@@ -28,6 +28,7 @@ _SWEEP: Final = 30.0
 _BUSY_SECONDS: Final = 5.0
 _UNKNOWN: Final = "There is no such session; start one with initialize."
 _FULL: Final = "This gateway has no room for another session; try again later."
+_TOO_MANY: Final = "All of your sessions are busy; end one with DELETE, or use one that is open."
 _STOPPING: Final = "This gateway is stopping; start a session with another one."
 
 Owner = tuple[str, str]
@@ -97,7 +98,7 @@ class Session(ABC):
         if identifier in running:
             raise ProtocolError(INVALID_REQUEST, "A request with this id still runs; give each request its own id.")
         if len(running) >= MAX_RUNNING:
-            raise RateLimited(1.0)
+            raise RateLimited(1.0, "concurrency")
         running[identifier] = work
         work.start(lambda: self._finished(identifier))
 
@@ -185,7 +186,7 @@ class Sessions:
             raise Refused(503, _STOPPING)
         owned = self._of_owner.get(session.owner)
         if owned and len(owned) >= self._settings.max_sessions_per_client and not self._make_room(owned):
-            raise RateLimited(_BUSY_SECONDS)
+            raise RateLimited(_BUSY_SECONDS, "concurrency", _TOO_MANY)
         if len(self._all) >= self._settings.max_sessions and not self._make_room(self._all):
             raise Refused(503, _FULL)
         self._all[session.id] = session

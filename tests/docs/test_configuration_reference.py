@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 
 from gateway.config import (
     auth,
+    features,
     introspection,
     limits,
     logins,
@@ -46,6 +47,7 @@ SECTIONS: Final[Mapping[str, type[Settings]]] = {
     "`limits.scopes`, each": limits.ScopeLimitSettings,
     "`limits.tools.NAME`": limits.ToolLimitSettings,
     "`redis`": redis.RedisSettings,
+    "`features`": features.FeatureSettings,
     "`deployment`": models.DeploymentSettings,
     "`sources.NAME`": sources.SourceSettings,
     "`sources.NAME` with `engine: postgresql`": sources.PostgresqlSettings,
