@@ -50,6 +50,8 @@ class Code(StrEnum):
     """Not even one row fits into `max_result_bytes`."""
     OUTCOME_UNKNOWN = "outcome_unknown"
     """The connection was lost during a write: it may or may not have happened."""
+    AUDIT_UNAVAILABLE = "audit_unavailable"
+    """The call could not be recorded: it was not run, or its answer is withheld."""
     INTERNAL = "internal"
     """A fault of the gateway; the correlation id finds it in the log."""
 
@@ -62,6 +64,7 @@ _RETRYABLE: Final = frozenset(
         Code.SOURCE_UNAVAILABLE,
         Code.CONNECTION_LOST,
         Code.CONFLICT,
+        Code.AUDIT_UNAVAILABLE,
     }
 )
 
@@ -112,6 +115,10 @@ class ProtocolError(GatewayError):
         super().__init__(message, detail=detail)
         self.code = code
         self.data = data
+
+
+class DeniedByRule(ProtocolError):
+    """A rule over claims does not hold: told in the words of a tool that does not exist; `detail` names the rules."""
 
 
 class Unauthenticated(GatewayError):

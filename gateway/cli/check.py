@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from gateway.auth.problems import problems as auth_problems
-from gateway.cli import audit, permissions
+from gateway.cli import accounts, permissions, recording
 from gateway.cli.permissions import Verdict
 from gateway.cli.words import counted
 from gateway.config.loader import Configuration
@@ -59,11 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         configuration, catalog, engines = _load(arguments.config)
         if not arguments.offline:
-            asyncio.run(_prepare_all(configuration, engines, catalog.statements(), findings))
+            asyncio.run(_ask(configuration, engines, catalog.statements(), findings))
     except ConfigError as error:
         if not arguments.json:
             raise
         findings.problems, catalog = list(error.problems), None
+    else:
+        findings.warnings += recording.warnings(configuration)
     told = _permissions(arguments.claims, configuration, catalog) if arguments.claims and catalog is not None else None
     if arguments.json:
         print(json.dumps(_report(findings, catalog, told, is_offline=arguments.offline), indent=2))
@@ -115,6 +117,20 @@ def _told(problem: Problem) -> dict[str, object]:
     }
 
 
+async def _ask(
+    configuration: Configuration,
+    engines: Mapping[str, Engine],
+    statements: Mapping[str, Sequence[Statement]],
+    findings: Findings,
+) -> None:
+    """Ask the databases, once the audit has the record that this command does."""
+    try:
+        async with recording.recorded(configuration, "check"):
+            await _prepare_all(configuration, engines, statements, findings)
+    except recording.NotRecorded as error:
+        findings.problems.append(configuration.problem(("audit",), error.message))
+
+
 async def _prepare_all(
     configuration: Configuration,
     engines: Mapping[str, Engine],
@@ -132,7 +148,7 @@ async def _prepare_all(
         findings.problems += part.problems
         findings.warnings += part.warnings
         findings.audits |= part.audits
-    findings.warnings += audit.budgets(configuration, findings.audits)
+    findings.warnings += accounts.budgets(configuration, findings.audits)
 
 
 async def _check_source(
@@ -198,8 +214,8 @@ async def _audit(
         findings.warnings.append(configuration.problem(path, message))
         return
     findings.audits.setdefault(source, []).append(found)
-    findings.problems += audit.mistakes(configuration, path, found)
-    findings.warnings += audit.rights(configuration, path, found)
+    findings.problems += accounts.mistakes(configuration, path, found)
+    findings.warnings += accounts.rights(configuration, path, found)
 
 
 def _words(engine: Engine, error: Exception) -> str:

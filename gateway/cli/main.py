@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
         "check": ("check a configuration, and its SQL against the databases", "gateway.cli.check", "configure"),
         "call": ("call a tool of a running gateway", "gateway.cli.call", "configure_call"),
         "tools": ("list the tools of a running gateway", "gateway.cli.call", "configure_tools"),
+        "audit": ("verify the audit's records, and find some of them", "gateway.cli.audit", "configure"),
         "schema": ("print the JSON Schema of the configuration", "gateway.cli.schema", "configure"),
         "demo": ("see an agent query a database, with nothing installed", "gateway.cli.demo", "configure"),
     }

@@ -48,6 +48,8 @@ async def serve_until_signal(configuration: Configuration) -> None:
             "AUTHENTICATION IS OFF: whoever reaches this port may call every tool. "
             "Use auth.mode none for development only."
         )
+    elif not configuration.settings.audit.sinks:
+        _log.warning("nothing is audited: audit.sinks names no place for the records")
     async with open_gateway(configuration):
         # What was made until now stays: the collector need not walk it again with every call's litter.
         gc.collect()

@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from gateway.config.accounts import credentials
 from gateway.config.addresses import is_loopback
+from gateway.config.audit import audit_contradictions
 from gateway.config.budgets import limits
 from gateway.config.features import feature_misfits
 from gateway.config.introspection import IntrospectionSettings
@@ -36,6 +37,7 @@ def find_contradictions(settings: GatewaySettings, names: frozenset[str] | None)
     """
     yield from _server(settings)
     yield from _auth(settings)
+    yield from audit_contradictions(settings.audit, settings.sources)
     if settings.redis is not None:
         yield from _redis(settings.redis)
     yield from limits(settings)

@@ -12,6 +12,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from gateway.config.audit import AuditSettings
 from gateway.config.auth import AuthSettings
 from gateway.config.base import Name, Settings
 from gateway.config.features import FeatureSettings
@@ -45,6 +46,8 @@ class GatewaySettings(Settings):
     """Rate limits."""
     features: FeatureSettings = FeatureSettings()
     """Ways in for older clients."""
+    audit: AuditSettings = AuditSettings()
+    """The audit: who did what."""
     redis: RedisSettings | None = None
     """What replicas share; each keeps its own state when absent."""
     deployment: DeploymentSettings = DeploymentSettings()

@@ -98,3 +98,11 @@ class Accounts:
         self._pools[account.user] = (pool, engine)
         pool.start()
         return pool, engine
+
+
+def account_name(source: AnySource, principal: Principal) -> str:
+    """The database account that a caller's calls run as; "" where there is none."""
+    for account in source.credentials:
+        if fits(account.when, principal):
+            return account.user
+    return "" if source.credentials else str(getattr(source, "user", ""))

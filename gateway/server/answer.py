@@ -13,6 +13,8 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.server.headers import Headers
+
 STREAM_AFTER: Final = 5.0
 """Seconds of silence after which the answer becomes a stream, so that no proxy gives up on it."""
 KEEP_ALIVE: Final = 15.0
@@ -34,9 +36,9 @@ def _event(message: bytes) -> bytes:
 class _Stream:
     """An event stream that is being written; opened by its first word."""
 
-    def __init__(self, request: web.Request, headers: dict[str, str]) -> None:
+    def __init__(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         self._request = request
-        self._headers = headers
+        self._response = response
         self._pending: deque[bytes] = deque(maxlen=MAX_PENDING)
         self._wake = asyncio.Event()
         self._last: bytes | None = None
@@ -59,7 +61,7 @@ class _Stream:
         await asyncio.gather(self._writer, return_exceptions=True)
 
     async def _write(self) -> web.StreamResponse:
-        response = web.StreamResponse(headers=self._headers | _STREAM_HEADERS)
+        response = self._response
         await response.prepare(self._request)
         while True:
             while self._pending:
@@ -81,14 +83,16 @@ class Answer:
 
     Args:
         request: the POST.
-        headers: headers for either form.
+        own: headers of this answer, in either form.
+        headers: those that every answer carries; the listener adds them where no stream was opened.
         may_stream: whether the client accepts `text/event-stream`.
     """
 
-    __slots__ = ("_headers", "_may_stream", "_request", "_stream", "_timer")
+    __slots__ = ("_headers", "_may_stream", "_own", "_request", "_stream", "_timer")
 
-    def __init__(self, request: web.Request, headers: dict[str, str], *, may_stream: bool) -> None:
+    def __init__(self, request: web.BaseRequest, own: dict[str, str], headers: Headers, *, may_stream: bool) -> None:
         self._request = request
+        self._own = own
         self._headers = headers
         self._may_stream = may_stream
         self._stream: _Stream | None = None
@@ -106,7 +110,7 @@ class Answer:
         self._stop_timer()
         if self._stream is not None:
             return await self._stream.end(message)
-        said = {**self._headers, **headers} if headers else self._headers
+        said = {**self._own, **headers} if headers else self._own
         return web.Response(body=message, status=status, content_type="application/json", headers=said)
 
     async def abandon(self) -> None:
@@ -122,5 +126,7 @@ class Answer:
     def _open(self) -> _Stream:
         if self._stream is None:
             self._stop_timer()
-            self._stream = _Stream(self._request, self._headers)
+            response = web.StreamResponse(headers=self._own | _STREAM_HEADERS)
+            self._headers.complete(self._request, response)
+            self._stream = _Stream(self._request, response)
         return self._stream

@@ -18,6 +18,7 @@ from gateway.config.loader import Configuration
 from gateway.config.server import ServerSettings
 from gateway.server.admission import Admission
 from gateway.server.audiences import PATH
+from gateway.server.auditing import note_start
 from gateway.server.cors import Cors
 from gateway.server.crowd import Crowd, connections_that_fit
 from gateway.server.doors import doors
@@ -28,11 +29,14 @@ from gateway.server.listener import StartError, bind, listen, running
 from gateway.server.mcp import Background
 from gateway.server.reception import Desk, Reception
 from gateway.server.refusals import Refusals
+from gateway.server.routes import READ, Handler, Routes
 from gateway.server.sessions import Sessions, open_sessions
+from gateway.server.sinks import open_audit
 from gateway.server.snapshot import Snapshot, open_snapshot
 from gateway.server.tls import CertificateError, Certificates
 from gateway.server.transport import Transport
 from gateway.telemetry import tracing
+from gateway.telemetry.audit import events
 
 _log: Final = logging.getLogger("gateway.server")
 _POLL: Final = 0.01
@@ -90,7 +94,8 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     settings = configuration.settings.server
     async with AsyncExitStack() as stack:
         stack.enter_context(tracing.open_tracing())
-        snapshot = await stack.enter_async_context(open_snapshot(configuration))
+        audit = await stack.enter_async_context(open_audit(configuration))
+        snapshot = await stack.enter_async_context(open_snapshot(configuration, audit))
         background = Background()
         stack.push_async_callback(background.drain)
         sessions = await stack.enter_async_context(open_sessions(configuration.settings.features))
@@ -99,7 +104,9 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         admin_socket = bind(admin.host, admin.port, "admin")
         crowd = Crowd(_ADMIN_CONNECTIONS, settings.header_timeout)
         await stack.enter_async_context(
-            listen(_admin_app(health), admin_socket, crowd, handshake_timeout=settings.header_timeout, grace=1.0)
+            listen(
+                _admin_routes(health).serve, admin_socket, crowd, handshake_timeout=settings.header_timeout, grace=1.0
+            )
         )
         main_socket = bind(settings.host, settings.port, "server")
         stack.callback(main_socket.close)
@@ -107,11 +114,13 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         base_url = (settings.public_url or local_url).rstrip("/")
         shared = snapshot.redis if configuration.settings.limits.backend == "redis" else None
         admission = Admission(configuration.settings.limits, shared)
-        app = _app(snapshot, health, background, admission, sessions, base_url)
-        await stack.enter_async_context(_listening(app, main_socket, settings))
+        routes = _routes(snapshot, health, background, admission, sessions, base_url)
+        await stack.enter_async_context(_listening(routes.serve, main_socket, settings))
         stack.callback(_begin_to_stop, health, background, sessions, settings.shutdown_grace)
+        stack.callback(audit.note, events.GATEWAY_STOP, {"url": local_url + PATH})
         gateway = Gateway(local_url + PATH, _url(admin.host, admin_socket), snapshot, admission, sessions)
         _log.info("serving", extra={"url": gateway.url, "admin_url": gateway.admin_url, "tools": len(snapshot.catalog)})
+        note_start(audit, configuration, gateway.url)
         yield gateway
 
 
@@ -122,59 +131,53 @@ def _begin_to_stop(health: Health, background: Background, sessions: Sessions, g
     _log.info("stopping", extra={"grace_s": grace})
 
 
-def _app(
+def _routes(
     snapshot: Snapshot,
     health: Health,
     background: Background,
     admission: Admission,
     sessions: Sessions,
     base_url: str,
-) -> web.Application:
-    """The agents' listener: the endpoint, its OAuth metadata, and health."""
+) -> Routes:
+    """The agents' listener: the endpoints, their OAuth metadata, and health."""
     cors = Cors(snapshot.settings.server.allowed_origins)
+    headers = Headers(cors, is_secure=base_url.startswith("https:"))
     reception = Reception(snapshot, admission, cors)
-    app = web.Application()
-    app.on_response_prepare.append(Headers(cors, is_secure=base_url.startswith("https:")).complete)
+    routes = Routes(headers)
     for endpoint in endpoints(snapshot.settings, base_url):
         scopes = endpoint.catalog(snapshot).entry_scopes
         refusals = Refusals(base_url + _METADATA + endpoint.path, scopes)
-        stateless = Transport(endpoint, background, refusals, admission)
-        for door in doors(endpoint, stateless, sessions, snapshot.settings.features):
+        stateless = Transport(endpoint, background, refusals, admission, headers)
+        for door in doors(endpoint, stateless, sessions, snapshot.settings.features, headers):
             refusals = Refusals(base_url + _METADATA + door.resource, scopes, door.counter.methods)
-            app.router.add_route("*", door.path, partial(reception.receive, Desk(endpoint, door.counter, refusals)))
+            routes.add(door.path, partial(reception.receive, Desk(endpoint, door.counter, refusals)))
             if door.path == door.resource:
-                resource = base_url + door.resource
-                content = resource_metadata(resource, snapshot.settings.auth, scopes, endpoint.title)
+                content = resource_metadata(base_url + door.path, snapshot.settings.auth, scopes, endpoint.title)
                 for path in (_METADATA + door.path, *((_METADATA,) if door.path == PATH else ())):
-                    _publish(app, path, content, cors)
-    app.router.add_get("/healthz/live", health.live)
-    app.router.add_get("/healthz/ready", health.ready)
-    return app
+                    routes.add(path, _document(content, cors), READ | {"OPTIONS"} if cors.is_on else READ)
+    routes.add("/healthz/live", health.live, READ)
+    routes.add("/healthz/ready", health.ready, READ)
+    return routes
 
 
-def _publish(app: web.Application, path: str, content: Mapping[str, Any], cors: Cors) -> None:
-    """Serve a document."""
-
-    async def answer(request: web.Request) -> web.StreamResponse:
+def _document(content: Mapping[str, Any], cors: Cors) -> Handler:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
         if (preflight := cors.preflight(request, ("GET",))) is not None:
             return preflight
         return web.json_response(content, headers={"Cache-Control": "public, max-age=300"})
 
-    app.router.add_get(path, answer)
-    if cors.is_on:
-        app.router.add_options(path, answer)
+    return answer
 
 
-def _admin_app(health: Health) -> web.Application:
-    app = web.Application()
-    app.on_response_prepare.append(Headers(Cors(()), is_secure=False).complete)
-    app.router.add_get("/healthz/live", health.live)
-    app.router.add_get("/healthz/ready", health.ready_in_detail)
-    return app
+def _admin_routes(health: Health) -> Routes:
+    routes = Routes(Headers(Cors(()), is_secure=False))
+    routes.add("/healthz/live", health.live, READ)
+    routes.add("/healthz/ready", health.ready_in_detail, READ)
+    return routes
 
 
 @asynccontextmanager
-async def _listening(app: web.Application, listener: socket.socket, settings: ServerSettings) -> AsyncIterator[None]:
+async def _listening(serve: Handler, listener: socket.socket, settings: ServerSettings) -> AsyncIterator[None]:
     """The agents' listener, in TLS where there is a certificate, which is then looked after."""
     crowd = Crowd(connections_that_fit(settings.max_connections), settings.header_timeout)
     async with AsyncExitStack() as stack:
@@ -186,7 +189,7 @@ async def _listening(app: web.Application, listener: socket.socket, settings: Se
                 raise StartError(error.message) from error
             await stack.enter_async_context(running(certificates.watch()))
         listening = listen(
-            app,
+            serve,
             listener,
             crowd,
             handshake_timeout=settings.header_timeout,

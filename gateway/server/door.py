@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import random
 import re
-import secrets
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
@@ -25,10 +25,12 @@ _BEARER: Final = "Bearer "
 _CORRELATION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
-def correlation_id(request: web.Request) -> str:
-    """The caller's `X-Request-ID` when it is harmless, else a new one of 128 random bits."""
-    offered = request.headers.get("X-Request-ID", "")
-    return offered if _CORRELATION.fullmatch(offered) else secrets.token_hex(16)
+def correlation_id(request: web.BaseRequest) -> str:
+    """The caller's `X-Request-ID` when it is harmless, else a new one of 128 bits: unique, and no secret."""
+    offered = request.headers.get("X-Request-ID")
+    if offered is not None and _CORRELATION.fullmatch(offered):
+        return offered
+    return f"{random.getrandbits(128):032x}"
 
 
 @lru_cache(maxsize=256)
@@ -109,9 +111,10 @@ class Proxies:
 
 
 async def authenticate(
-    request: web.Request, snapshot: Snapshot, endpoint: Endpoint, failures: FailedLogins, address: str
-) -> Principal:
-    """The principal behind the request's bearer token, with everything that its scopes imply.
+    request: web.BaseRequest, snapshot: Snapshot, endpoint: Endpoint, failures: FailedLogins, address: str
+) -> tuple[Principal, bool]:
+    """The principal behind the request's bearer token, with everything that its scopes imply,
+    and whether the verdict is new.
 
     An address that failed too often gets no token looked at, except one that is known to be good.
 
@@ -121,27 +124,29 @@ async def authenticate(
         IdentityProviderUnavailable: nothing to verify it with yet.
     """
     try:
-        principal = await _verified(request, snapshot, failures, address)
+        principal, is_new = await _verified(request, snapshot, failures, address)
         endpoint.check(principal)
     except Unauthenticated as error:
         failures.check(address)
         failures.count(address, error)
         raise
-    return snapshot.scopes.enlarge(principal)
+    return snapshot.scopes.enlarge(principal), is_new
 
 
-async def _verified(request: web.Request, snapshot: Snapshot, failures: FailedLogins, address: str) -> Principal:
+async def _verified(
+    request: web.BaseRequest, snapshot: Snapshot, failures: FailedLogins, address: str
+) -> tuple[Principal, bool]:
     verifier = snapshot.verifier
     if snapshot.settings.auth.mode == "none":
-        return await verifier.verify("")
+        return await verifier.verify(""), False
     values = request.headers.getall("Authorization", [])
     has_query = bool(request.rel_url.raw_query_string)
     # What was verified before need not be judged by its form again.
     is_usual = len(values) == 1 and not has_query and values[0].startswith(_BEARER)
     if is_usual and (principal := verifier.known(values[0][len(_BEARER) :])):
-        return principal
+        return principal, False
     token = bearer_token(values, request.query.keys() if has_query else ())
     if principal := verifier.known(token):
-        return principal
+        return principal, False
     failures.check(address)
-    return await verifier.verify(token)
+    return await verifier.verify(token), True

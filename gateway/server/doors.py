@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gateway.config.features import FeatureSettings
 from gateway.server.endpoint import Endpoint
+from gateway.server.headers import Headers
 from gateway.server.http_sse import SseMessages, SseStreams, messages_path, stream_path
 from gateway.server.reception import Counter
 from gateway.server.sessions import Sessions
@@ -29,11 +30,13 @@ class Door:
     resource: str
 
 
-def doors(endpoint: Endpoint, stateless: Transport, sessions: Sessions, features: FeatureSettings) -> Iterator[Door]:
+def doors(
+    endpoint: Endpoint, stateless: Transport, sessions: Sessions, features: FeatureSettings, headers: Headers
+) -> Iterator[Door]:
     """Every door of an endpoint."""
     path, toolset = endpoint.path, endpoint.toolset
-    yield Door(path, SessionTransport(endpoint, stateless, sessions) if features.sessions else stateless, path)
+    yield Door(path, SessionTransport(endpoint, stateless, sessions, headers) if features.sessions else stateless, path)
     if features.http_sse:
         stream, messages = stream_path(toolset), messages_path(toolset)
-        yield Door(stream, SseStreams(endpoint, sessions), stream)
+        yield Door(stream, SseStreams(endpoint, sessions, headers), stream)
         yield Door(messages, SseMessages(endpoint, stateless, sessions), stream)

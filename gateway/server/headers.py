@@ -35,8 +35,8 @@ class Headers:
         self._whole = dict(fixed)
         self._but_caching = {name: value for name, value in fixed if name != hdrs.CACHE_CONTROL}
 
-    async def complete(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Add the headers; what the answer says by itself about caching stays."""
+    def complete(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Add the headers, before anything is sent; what the answer says by itself about caching stays."""
         headers = response.headers
         headers.update(self._but_caching if hdrs.CACHE_CONTROL in headers else self._whole)
         if self._cors.is_on:

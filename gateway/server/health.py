@@ -23,15 +23,15 @@ class Health:
         self._current = current
         self.is_stopping = False
 
-    async def live(self, _: web.Request) -> web.Response:
+    async def live(self, _: web.BaseRequest) -> web.Response:
         """200 while the process serves at all."""
         return web.json_response({"status": "live"})
 
-    async def ready(self, _: web.Request) -> web.Response:
+    async def ready(self, _: web.BaseRequest) -> web.Response:
         """200 when calls can be served, else 503; lists each issuer and source."""
         return self._report(lambda trouble: "up" if not trouble else "down")
 
-    async def ready_in_detail(self, _: web.Request) -> web.Response:
+    async def ready_in_detail(self, _: web.BaseRequest) -> web.Response:
         """The same with each source's trouble in the operators' words, for the admin listener only."""
         return self._report(lambda trouble: trouble or "up", lambda source: {"breaker": source.breaker})
 
@@ -55,6 +55,8 @@ class Health:
                 for name, source in snapshot.sources.items()
             },
         }
+        if snapshot.audit.is_on:
+            body["audit"] = words("; ".join(f"{sink}: {text}" for sink, text in snapshot.audit.troubles.items()))
         if snapshot.redis is not None:
             told = snapshot.redis.status()
             body["redis"] = words("" if told == "ready" else told)

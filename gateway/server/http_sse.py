@@ -12,6 +12,7 @@ from aiohttp import web
 
 from gateway.context import Call, Principal
 from gateway.server.endpoint import Endpoint
+from gateway.server.headers import Headers
 from gateway.server.jsonrpc import Message, RequestId, parse, result_bytes
 from gateway.server.record import Record
 from gateway.server.sessions import Owner, Session, Sessions, owner_of
@@ -83,12 +84,13 @@ class SseStreams:
 
     methods: Final = frozenset({"GET"})
 
-    def __init__(self, endpoint: Endpoint, sessions: Sessions) -> None:
+    def __init__(self, endpoint: Endpoint, sessions: Sessions, headers: Headers) -> None:
         self._toolset = endpoint.toolset
         self._sessions = sessions
+        self._headers = headers
 
     async def serve(
-        self, request: web.Request, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
+        self, request: web.BaseRequest, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
     ) -> web.StreamResponse:
         """A stream, from the address for messages on; never longer than the token.
 
@@ -99,7 +101,8 @@ class SseStreams:
         self._sessions.enter(session)
         session.reader.push(f"event: endpoint\ndata: {session.path}?sessionId={session.id}\n\n".encode())
         try:
-            return await session.reader.serve(request, {"X-Request-ID": correlation_id}, expiry(principal))
+            own = {"X-Request-ID": correlation_id}
+            return await session.reader.serve(request, own, self._headers, expiry(principal))
         finally:
             self._sessions.end(session)
 
@@ -121,7 +124,7 @@ class SseMessages:
         self._sessions = sessions
 
     async def serve(
-        self, request: web.Request, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
+        self, request: web.BaseRequest, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
     ) -> web.StreamResponse:
         """One message; 202, and what comes of it on the stream.
 
@@ -148,7 +151,7 @@ class SseMessages:
         return web.Response(status=202, text="Accepted", headers={"X-Request-ID": correlation_id})
 
     def _begin(self, session: SseSession, message: Message, call: Call, snapshot: Snapshot, record: Record) -> None:
-        exchange = self._stateless.exchange(call, snapshot, session, is_modern=False)
+        exchange = self._stateless.exchange(call, snapshot, session, record, is_modern=False)
 
         def deliver(outcome: Outcome) -> None:
             """The answer, on the stream; nothing when the client said that it wants none."""

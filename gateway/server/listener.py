@@ -14,11 +14,11 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from gateway.errors import GatewayError
 from gateway.server.connection import Connection
 from gateway.server.crowd import SEND_TIMEOUT, Crowd
+from gateway.server.routes import Handler
 from gateway.server.tls import Certificates
 
 BACKLOG: Final = 1024
@@ -53,7 +53,7 @@ def bind(host: str, port: int, section: str) -> socket.socket:
 
 @asynccontextmanager
 async def listen(
-    app: web.Application,
+    serve: Handler,
     listener: socket.socket,
     crowd: Crowd,
     *,
@@ -64,21 +64,18 @@ async def listen(
     """Accept connections while the block runs; then wait `grace` seconds for what is being served.
 
     Args:
-        app: what serves them.
+        serve: answers each request.
         listener: a bound socket; closed at the end.
         crowd: counts and times them.
         handshake_timeout: seconds for TLS to begin.
         grace: seconds.
         certificates: for TLS; None for plain HTTP.
     """
-    app.middlewares.append(_attended)
     # `handler_cancellation` is what carries a client's disconnect down to the database.
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=grace, access_log=None)
+    server = web.Server(serve, handler_cancellation=True)
+    runner = web.ServerRunner(server, shutdown_timeout=grace)
     try:
         await runner.setup()
-        server = runner.server
-        if server is None:
-            raise RuntimeError("aiohttp's runner has no server after its setup")
         gate = _Gate(listener, server, crowd, certificates, handshake_timeout)
         async with running(crowd.watch()), gate.accepting():
             yield
@@ -102,15 +99,6 @@ async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 def _tell_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.critical("the listener failed", exc_info=error)
-
-
-@web.middleware
-async def _attended(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Tell the connection that the head is complete."""
-    connection = request.protocol
-    if isinstance(connection, Connection):
-        connection.begin()
-    return await handler(request)
 
 
 class _Gate:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 import mcp_types as types
@@ -37,7 +38,8 @@ from gateway.server.admission import Admission
 from gateway.server.jsonrpc import Message, notification_bytes
 from gateway.server.snapshot import Snapshot
 from gateway.telemetry import tracing
-from gateway.tools.catalog import Catalog
+from gateway.tools.audited import audited
+from gateway.tools.catalog import Catalog, Tool
 from gateway.tools.execute import execute
 from gateway.tools.results import ToolResult
 
@@ -100,6 +102,7 @@ class Exchange:
         is_modern: whether the client speaks 2026-07-28 or later.
         result: a tool call's outcome, once there is one.
         tool: the tool's name, once it is known to exist.
+        address: the client's.
     """
 
     call: Call
@@ -111,6 +114,7 @@ class Exchange:
     is_modern: bool
     result: ToolResult | None = None
     tool: str = ""
+    address: str = ""
 
 
 _TRANSPORT: Final = TransportContext(kind="streamable-http", can_send_request=False)
@@ -164,7 +168,7 @@ async def _call_tool(exchange: Exchange, params: Mapping[str, Any], version: str
     tool = catalog.require(params["name"], call.principal, arguments)
     exchange.tool = tool.name
     with tracing.tool_span(call, tool.name, version, params.get("_meta") or {}) as span:
-        work = _run(exchange, tool.name, arguments)
+        work = _run(exchange, tool, arguments)
         must_finish = tool.statement.writes and not exchange.is_modern
         result = await (exchange.background.see_through(work) if must_finish else work)
         if result.is_error:
@@ -174,10 +178,14 @@ async def _call_tool(exchange: Exchange, params: Mapping[str, Any], version: str
     return _envelope(result, version)
 
 
-async def _run(exchange: Exchange, tool: str, arguments: Mapping[str, Any]) -> ToolResult:
-    """The call, counted for as long as it runs: also when its client has left."""
-    async with exchange.admission.running(exchange.call, tool):
-        return await execute(exchange.call, exchange.catalog, exchange.snapshot.sources, tool, arguments)
+async def _run(exchange: Exchange, tool: Tool, arguments: Mapping[str, Any]) -> ToolResult:
+    """The call, counted for as long as it runs, and recorded: also when its client has left."""
+    call, snapshot = exchange.call, exchange.snapshot
+    run = partial(execute, call, exchange.catalog, snapshot.sources, tool.name, arguments)
+    async with exchange.admission.running(call, tool.name):
+        return await audited(
+            snapshot.audit, call, exchange.address, tool, snapshot.sources[tool.source], arguments, run
+        )
 
 
 def _empty_list(key: str) -> Callable[[Context, types.PaginatedRequestParams], Awaitable[dict[str, Any]]]:

@@ -12,6 +12,7 @@ from gateway.context import Principal
 from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Unauthenticated
 from gateway.server import door
 from gateway.server.admission import Admission
+from gateway.server.auditing import note_success
 from gateway.server.connection import client_certificate
 from gateway.server.cors import Cors
 from gateway.server.endpoint import Endpoint
@@ -31,7 +32,7 @@ class Counter(Protocol):
         """The HTTP methods that it serves."""
 
     async def serve(
-        self, request: web.Request, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
+        self, request: web.BaseRequest, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
     ) -> web.StreamResponse:
         """Serve one; GatewayError for what is refused before it is understood."""
 
@@ -56,7 +57,7 @@ class Reception:
         self._proxies = door.Proxies(settings.server.trusted_proxies)
         self._admission = admission
 
-    async def receive(self, desk: Desk, request: web.Request) -> web.StreamResponse:
+    async def receive(self, desk: Desk, request: web.BaseRequest) -> web.StreamResponse:
         """One request of an endpoint: admitted, served, answered, logged."""
         correlation_id = door.correlation_id(request)
         logs.correlation_id.set(correlation_id)
@@ -77,7 +78,7 @@ class Reception:
                     record.write()
 
     async def _answer(
-        self, desk: Desk, request: web.Request, correlation_id: str, record: Record
+        self, desk: Desk, request: web.BaseRequest, correlation_id: str, record: Record
     ) -> web.StreamResponse:
         try:
             return await self._serve(desk, request, correlation_id, record)
@@ -85,18 +86,31 @@ class Reception:
             record.outcome, record.detail = _outcome(error), error.detail
             return desk.refusals.respond(error, correlation_id, _early_status(error))
 
-    async def _serve(self, desk: Desk, request: web.Request, correlation_id: str, record: Record) -> web.StreamResponse:
+    async def _serve(
+        self, desk: Desk, request: web.BaseRequest, correlation_id: str, record: Record
+    ) -> web.StreamResponse:
         self._origins.check(request.headers.getall("Host", []), request.headers.get("Origin"))
         methods = desk.transport.methods
         if (answer := self._cors.preflight(request, methods)) is not None:
             return answer
         if request.method not in methods:
             raise Refused(405, _NO_METHOD)
-        failures = self._admission.failed_logins
-        principal = await door.authenticate(request, self._snapshot, desk.endpoint, failures, record.address)
+        principal = await self._authenticate(desk, request, correlation_id, record.address)
         record.client = principal.client_id or principal.subject
         await self._admission.admit(principal)
         return await desk.transport.serve(request, self._snapshot, principal, correlation_id, record)
+
+    async def _authenticate(self, desk: Desk, request: web.BaseRequest, correlation_id: str, address: str) -> Principal:
+        """The caller; a new verdict and a refusal leave their trace in the audit."""
+        audit, failures = self._snapshot.audit, self._admission.failed_logins
+        try:
+            principal, is_new = await door.authenticate(request, self._snapshot, desk.endpoint, failures, address)
+        except Unauthenticated as error:
+            audit.failures.count(address, error.reason or "no_token")
+            raise
+        if is_new:
+            note_success(audit, principal, correlation_id, address)
+        return principal
 
 
 def _outcome(error: GatewayError) -> str:

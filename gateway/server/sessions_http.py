@@ -20,6 +20,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from gateway.context import Call, Principal
 from gateway.errors import Refused
 from gateway.server.endpoint import Endpoint
+from gateway.server.headers import Headers
 from gateway.server.jsonrpc import Message, parse, result_bytes
 from gateway.server.record import Record
 from gateway.server.sessions import Sessions, StreamableSession, owner_of
@@ -91,17 +92,19 @@ class SessionTransport:
         endpoint: the door.
         stateless: serves what knows no sessions, and runs each request.
         sessions: of the whole process.
+        headers: what a stream carries as every answer does.
     """
 
     methods: Final = frozenset({"POST", "GET", "DELETE"})
 
-    def __init__(self, endpoint: Endpoint, stateless: Transport, sessions: Sessions) -> None:
+    def __init__(self, endpoint: Endpoint, stateless: Transport, sessions: Sessions, headers: Headers) -> None:
         self._endpoint = endpoint
         self._stateless = stateless
         self._sessions = sessions
+        self._headers = headers
 
     async def serve(
-        self, request: web.Request, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
+        self, request: web.BaseRequest, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
     ) -> web.StreamResponse:
         """One request, with or without a session.
 
@@ -131,7 +134,7 @@ class SessionTransport:
             return web.Response(status=204, headers=headers)
         return await self._get(request, session, principal, headers)
 
-    def _session(self, request: web.Request, principal: Principal, version: str | None) -> StreamableSession | None:
+    def _session(self, request: web.BaseRequest, principal: Principal, version: str | None) -> StreamableSession | None:
         """The session that a request names, None when it names none."""
         identifiers = request.headers.getall(SESSION_ID, [])
         if not identifiers:
@@ -147,7 +150,7 @@ class SessionTransport:
         """Begin a session; the answer names it."""
         if message.method != "initialize" or message.id is None:
             raise Refused(400, _NO_SESSION)
-        exchange = self._stateless.exchange(call, snapshot, _Nowhere(), is_modern=False)
+        exchange = self._stateless.exchange(call, snapshot, _Nowhere(), record, is_modern=False)
         outcome = await self._stateless.run(exchange, message, record, lambda: HANDSHAKE_PROTOCOL_VERSIONS[-1])
         headers = {"X-Request-ID": call.correlation_id, **(outcome.headers or {})}
         body = outcome.body
@@ -161,7 +164,7 @@ class SessionTransport:
 
     async def _post(
         self,
-        request: web.Request,
+        request: web.BaseRequest,
         session: StreamableSession,
         message: Message,
         snapshot: Snapshot,
@@ -182,7 +185,7 @@ class SessionTransport:
             raise Refused(406, "Accept must include application/json, and text/event-stream for streams.")
         reply = Reply(session, may_stream=takes_stream)
         call = Call(headers["X-Request-ID"], principal, deadline, reporter(reply, message))
-        exchange = self._stateless.exchange(call, snapshot, reply, is_modern=False)
+        exchange = self._stateless.exchange(call, snapshot, reply, record, is_modern=False)
         work = Work(
             message.id,
             lambda: self._stateless.run(exchange, message, record, lambda: session.version),
@@ -201,7 +204,7 @@ class SessionTransport:
             raise
 
     async def _answer(
-        self, request: web.Request, session: StreamableSession, reply: Reply, headers: dict[str, str]
+        self, request: web.BaseRequest, session: StreamableSession, reply: Reply, headers: dict[str, str]
     ) -> web.StreamResponse:
         if reply.reader is not None:
             return await self._stream(request, session, reply.reader, headers)
@@ -212,7 +215,7 @@ class SessionTransport:
         return web.Response(body=outcome.body, status=outcome.status, content_type="application/json", headers=said)
 
     async def _get(
-        self, request: web.Request, session: StreamableSession, principal: Principal, headers: dict[str, str]
+        self, request: web.BaseRequest, session: StreamableSession, principal: Principal, headers: dict[str, str]
     ) -> web.StreamResponse:
         """The standalone stream, or any stream again after the event that is named; never longer than the token."""
         _, takes_stream = accepts(request.headers.get(hdrs.ACCEPT, ""))
@@ -224,14 +227,14 @@ class SessionTransport:
 
     async def _stream(
         self,
-        request: web.Request,
+        request: web.BaseRequest,
         session: StreamableSession,
         reader: Reader,
         headers: dict[str, str],
         until: float = float("inf"),
     ) -> web.StreamResponse:
         try:
-            return await reader.serve(request, headers, until)
+            return await reader.serve(request, headers, self._headers, until)
         finally:
             session.log.detach(reader)
             session.touched = asyncio.get_running_loop().time()

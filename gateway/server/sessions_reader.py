@@ -8,6 +8,8 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.server.headers import Headers
+
 KEEP_ALIVE: Final = 15.0
 """Seconds between comment lines on a silent stream."""
 WRITE_SECONDS: Final = 30.0
@@ -88,19 +90,21 @@ class Reader:
         self._wake.set()
 
     async def serve(
-        self, request: web.Request, headers: dict[str, str], until: float = float("inf")
+        self, request: web.BaseRequest, own: dict[str, str], headers: Headers, until: float = float("inf")
     ) -> web.StreamResponse:
         """Write until the end.
 
         Args:
             request: whose answer this is.
-            headers: beside those of every stream.
+            own: headers of this answer, beside those of every stream.
+            headers: those of every answer.
             until: the event loop's time at which the stream ends at the latest.
 
         Raises:
             Cut: the connection was given up.
         """
-        response = web.StreamResponse(headers=headers | _HEADERS)
+        response = web.StreamResponse(headers=own | _HEADERS)
+        headers.complete(request, response)
         try:
             async with asyncio.timeout(WRITE_SECONDS):
                 await response.prepare(request)

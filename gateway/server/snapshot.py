@@ -13,6 +13,7 @@ from gateway.config.models import GatewaySettings
 from gateway.database.sources import Source, open_sources
 from gateway.net.redis import Redis, open_redis
 from gateway.server.audiences import accepting
+from gateway.telemetry.audit.recorder import Audit
 from gateway.tools.catalog import Catalog, build, toolsets
 from gateway.tools.loading import engines_of
 from gateway.tools.scopes import ScopeRules, scope_rules
@@ -28,19 +29,25 @@ class Snapshot:
     toolsets: Mapping[str, Catalog]
     scopes: ScopeRules
     sources: Mapping[str, Source]
+    audit: Audit
     redis: Redis | None = None
 
     @property
     def is_ready(self) -> bool:
-        """Whether calls can be served: keys were loaded, one source is up and every required one is."""
+        """Whether calls can be served: keys were loaded, one source is up and every required one is, the audit too."""
         sources = self.sources.values()
         any_up = not sources or any(source.is_up for source in sources)
-        return self.verifier.is_ready and any_up and all(source.is_up for source in sources if source.required)
+        all_up = all(source.is_up for source in sources if source.required)
+        return self.verifier.is_ready and any_up and all_up and not self.audit.is_refusing
 
 
 @asynccontextmanager
-async def open_snapshot(configuration: Configuration) -> AsyncIterator[Snapshot]:
+async def open_snapshot(configuration: Configuration, audit: Audit) -> AsyncIterator[Snapshot]:
     """Build everything a configuration names; databases and providers are reached in the background.
+
+    Args:
+        configuration: what to serve.
+        audit: outlives the snapshot.
 
     Raises:
         ConfigError: a tool cannot be built, or a package is missing.
@@ -53,4 +60,4 @@ async def open_snapshot(configuration: Configuration) -> AsyncIterator[Snapshot]
         verifier = await stack.enter_async_context(open_verifier(accepting(settings), redis=redis))
         sources = await stack.enter_async_context(open_sources(settings, engines, catalog.statements()))
         groups, scopes = toolsets(catalog, settings), scope_rules(settings)
-        yield Snapshot(settings, verifier, catalog, groups, scopes, sources, redis)
+        yield Snapshot(settings, verifier, catalog, groups, scopes, sources, audit, redis)

@@ -34,7 +34,9 @@ from gateway.errors import GatewayError, ProtocolError, Refused, Wire, to_wire
 from gateway.server import mcp
 from gateway.server.admission import Admission
 from gateway.server.answer import Answer
+from gateway.server.auditing import note_denial
 from gateway.server.endpoint import Endpoint
+from gateway.server.headers import Headers
 from gateway.server.jsonrpc import Message, error_bytes, notification_bytes, parse, result_bytes, wire_int
 from gateway.server.record import Record
 from gateway.server.refusals import Refusals
@@ -45,7 +47,7 @@ _ASSUMED_VERSION: Final = "2025-03-26"
 MAX_METHOD: Final = 64
 
 
-async def read_body(request: web.Request, limit: int, seconds: float) -> bytes:
+async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> bytes:
     """The request's body, refused as soon as it is too large, too slow or not JSON by its own account.
 
     Raises:
@@ -127,22 +129,29 @@ class Transport:
         background: where writes are seen through whose client has left.
         refusals: how errors become answers.
         admission: how much of a client's work runs at once.
+        headers: what a stream carries as every answer does.
     """
 
     methods: Final = frozenset({"POST"})
     """What is served; anything else is 405."""
 
     def __init__(
-        self, endpoint: Endpoint, background: mcp.Background, refusals: Refusals, admission: Admission
+        self,
+        endpoint: Endpoint,
+        background: mcp.Background,
+        refusals: Refusals,
+        admission: Admission,
+        headers: Headers,
     ) -> None:
         self._endpoint = endpoint
         self._server = mcp.build_server(endpoint.about)
         self._background = background
         self._refusals = refusals
         self._admission = admission
+        self._headers = headers
 
     async def serve(
-        self, request: web.Request, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
+        self, request: web.BaseRequest, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
     ) -> web.StreamResponse:
         """Body, JSON, era, headers; then the SDK, then the answer.
 
@@ -159,20 +168,24 @@ class Transport:
         takes_json, takes_stream = accepts(request.headers.get(hdrs.ACCEPT, "*/*"))
         if not takes_json and not takes_stream:
             raise Refused(406, "Accept must include application/json, and text/event-stream for streams.")
-        answer = Answer(request, {"X-Request-ID": correlation_id}, may_stream=takes_stream)
+        answer = Answer(request, {"X-Request-ID": correlation_id}, self._headers, may_stream=takes_stream)
         try:
             call = Call(correlation_id, principal, deadline, reporter(answer, message))
-            exchange = self.exchange(call, snapshot, answer, is_modern=is_modern)
+            exchange = self.exchange(call, snapshot, answer, record, is_modern=is_modern)
             outcome = await self.run(exchange, message, record, partial(_protocol_version, request, exchange, message))
             return await answer.finish(outcome.body, outcome.status, outcome.headers)
         except BaseException:
             await answer.abandon()
             raise
 
-    def exchange(self, call: Call, snapshot: Snapshot, answer: mcp.Notifies, *, is_modern: bool) -> mcp.Exchange:
+    def exchange(
+        self, call: Call, snapshot: Snapshot, answer: mcp.Notifies, record: Record, *, is_modern: bool
+    ) -> mcp.Exchange:
         """One request to this door."""
         catalog = self._endpoint.catalog(snapshot)
-        return mcp.Exchange(call, snapshot, catalog, answer, self._background, self._admission, is_modern)
+        exchange = mcp.Exchange(call, snapshot, catalog, answer, self._background, self._admission, is_modern)
+        exchange.address = record.address
+        return exchange
 
     async def run(
         self, exchange: mcp.Exchange, message: Message, record: Record, version: Callable[[], str]
@@ -191,6 +204,7 @@ class Transport:
         except Exception as error:  # noqa: BLE001 - whatever failed, the client gets an answer that says nothing of it
             if not isinstance(error, GatewayError):
                 _log.exception("request failed inside the gateway")
+            note_denial(error, exchange, message)
             wire = to_wire(error)
             record.outcome, record.detail = str(wire.code), getattr(error, "detail", "")
             body = error_bytes(message.id, wire.code, wire.message, wire.data)
@@ -211,12 +225,12 @@ def _status(error: Exception, wire: Wire, exchange: mcp.Exchange) -> int:
     return 200
 
 
-def _is_modern(request: web.Request) -> bool:
+def _is_modern(request: web.BaseRequest) -> bool:
     version = request.headers.get(MCP_PROTOCOL_VERSION_HEADER)
     return version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS
 
 
-def _acknowledge(request: web.Request, is_modern: bool, correlation_id: str) -> web.Response:
+def _acknowledge(request: web.BaseRequest, is_modern: bool, correlation_id: str) -> web.Response:
     """202 for a notification: nothing in a stateless exchange can act on one."""
     if is_modern:
         rejection = unsupported_protocol_version_rejection(request.headers[MCP_PROTOCOL_VERSION_HEADER])
@@ -229,7 +243,7 @@ def _rejected(rejection: InboundLadderRejection) -> ProtocolError:
     return ProtocolError(rejection.code, rejection.message, data=rejection.data)
 
 
-def _protocol_version(request: web.Request, exchange: mcp.Exchange, message: Message) -> str:
+def _protocol_version(request: web.BaseRequest, exchange: mcp.Exchange, message: Message) -> str:
     """The revision that this one request speaks, once its headers agree with its body.
 
     Raises:
@@ -247,7 +261,7 @@ def _protocol_version(request: web.Request, exchange: mcp.Exchange, message: Mes
     return route.protocol_version
 
 
-def _check_param_headers(request: web.Request, exchange: mcp.Exchange, params: Mapping[str, object]) -> None:
+def _check_param_headers(request: web.BaseRequest, exchange: mcp.Exchange, params: Mapping[str, object]) -> None:
     name, arguments = params.get("name"), params.get("arguments") or {}
     if not isinstance(name, str) or not isinstance(arguments, dict):
         return

@@ -132,6 +132,12 @@ def database_span(call: Call, source: str, dialect: str, tool: str, text: str) -
     )
 
 
+def trace_id() -> str:
+    """The current trace's id; "" where there is none."""
+    context = trace.get_current_span().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else ""
+
+
 def mark_failed(span: Span, error_type: str) -> None:
     """Set the span's status; the error's text stays out, because it may quote the caller."""
     span.set_attribute("error.type", error_type)

@@ -15,7 +15,8 @@ from gateway.config.problems import ConfigError, Problem
 from gateway.config.tools import ToolSettings
 from gateway.context import Principal
 from gateway.database.engine import Column, Engine, Statement
-from gateway.errors import InsufficientScope, ProtocolError
+from gateway.errors import DeniedByRule, InsufficientScope, ProtocolError
+from gateway.telemetry.audit.redaction import Plan, plan
 from gateway.tools.authorization import Access
 from gateway.tools.classify import changes
 from gateway.tools.parameters import Parameters, compile_parameters
@@ -44,6 +45,7 @@ class Tool:
         numbers: how large integers and decimals go out.
         parameters: what it takes.
         is_idempotent: whether running it twice is the same as running it once.
+        audit: how its calls are recorded.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Tool:
     numbers: Numbers
     parameters: Parameters
     is_idempotent: bool
+    audit: Plan
 
     @property
     def input_schema(self) -> dict[str, Any]:
@@ -153,7 +156,8 @@ class Catalog:
         others = [tool.name for tool in self.visible(principal) if tool.name != name]
         close = difflib.get_close_matches(name[:128], others, 1)
         hint = f'did you mean "{close[0]}"?' if close else "tools/list names those you may call."
-        return ProtocolError(INVALID_PARAMS, f'There is no tool "{name[:128]}" for this call; {hint}', detail=detail)
+        kind = DeniedByRule if detail else ProtocolError
+        return kind(INVALID_PARAMS, f'There is no tool "{name[:128]}" for this call; {hint}', detail=detail)
 
 
 def toolsets(catalog: Catalog, settings: GatewaySettings) -> dict[str, Catalog]:
@@ -201,6 +205,7 @@ def _make(
     if mistakes:
         return None, mistakes
     whole = configuration.settings
+    statement = render(name, scanned, engine, parameters.types, writes=settings.writes)
     default_scopes = () if settings.any_scopes else whole.auth.default_scopes
     tool = Tool(
         name=name,
@@ -208,12 +213,13 @@ def _make(
         description=settings.description,
         source=settings.source,
         access=Access(frozenset(settings.scopes or default_scopes), settings.any_scopes or (), rules),
-        statement=render(name, scanned, engine, parameters.types, writes=settings.writes),
+        statement=statement,
         max_rows=settings.max_rows,
         max_result_bytes=settings.max_result_bytes or whole.server.max_result_bytes,
         numbers=settings.numbers or whole.server.numbers,
         parameters=parameters,
         is_idempotent=settings.idempotent or not settings.writes,
+        audit=plan(statement.text, parameters.schema.get("properties", {}), parameters.sensitive, parameters.clear),
     )
     return tool, []
 

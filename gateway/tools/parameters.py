@@ -32,6 +32,8 @@ class Parameters:
         places: where below the tool each parameter is written.
         defaults: what a parameter is that a caller leaves out.
         takes_headers: whether callers must repeat a parameter in a header (`x-mcp-header`).
+        sensitive: whose values are never shown anywhere.
+        clear: whose values the audit records in clear.
         taken: the parameters that the token gives; None where there are none.
     """
 
@@ -42,7 +44,8 @@ class Parameters:
     takes_headers: bool
     _is_plain: Callable[[Mapping[str, Any]], bool] | None
     _validator: Draft202012Validator
-    _sensitive: frozenset[str]
+    sensitive: frozenset[str]
+    clear: frozenset[str]
     taken: TakenParameters | None = None
 
     @property
@@ -75,7 +78,7 @@ class Parameters:
         strangers = [messages.unknown(name, self.given) for name in names]
         known = {name: value for name, value in arguments.items() if name in self.given}
         errors = islice(self._validator.iter_errors(known), _MAX_ERRORS)
-        return strangers + messages.explain(errors, self._sensitive)
+        return strangers + messages.explain(errors, self.sensitive)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +170,13 @@ def _compile(
             mistakes.append((place, text))
     if mistakes:
         return None, mistakes
-    return _assemble(published, is_whole)
+    clear = frozenset(name for name, each in (short or {}).items() if each.get("audit") == "clear")
+    return _assemble(published, clear, is_whole)
 
 
-def _assemble(published: dict[str, Any], is_whole: bool) -> tuple[Parameters | None, list[Mistake]]:
+def _assemble(
+    published: dict[str, Any], clear: frozenset[str], is_whole: bool
+) -> tuple[Parameters | None, list[Mistake]]:
     properties = published.get("properties", {})
     mistakes: list[Mistake] = []
     types: dict[str, str] = {}
@@ -200,7 +206,7 @@ def _assemble(published: dict[str, Any], is_whole: bool) -> tuple[Parameters | N
     sensitive = frozenset(name for name, each in properties.items() if _has_secret(each, published))
     takes_headers = any("x-mcp-header" in part for _, part in schema.positions(published))
     quick = quick_check(published)
-    return Parameters(published, types, places, defaults, takes_headers, quick, checker, sensitive), []
+    return Parameters(published, types, places, defaults, takes_headers, quick, checker, sensitive, clear), []
 
 
 def _without_rules(published: dict[str, Any]) -> dict[str, Any]:

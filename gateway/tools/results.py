@@ -62,6 +62,7 @@ class ToolResult:
         is_error: whether the call failed.
         meta: for the result's `_meta`.
         row_count: rows in the result.
+        affected: rows changed by a write; None for a read.
         code: the failure's code, "" for a success.
         detail: the failure in the operator's words, for the log only.
     """
@@ -72,6 +73,7 @@ class ToolResult:
     is_error: bool = False
     meta: Mapping[str, Any] = field(default_factory=dict)
     row_count: int = 0
+    affected: int | None = None
     code: str = ""
     detail: str = field(default="", repr=False)
 
@@ -97,7 +99,7 @@ def present(table: Table, tool: Presentable) -> ToolResult:
         hints: tuple[str, ...] = ()
     else:
         hints = (narrowing(page.row_count, tool.narrowing, tool.max_result_bytes if page.is_cut else None),)
-    return ToolResult(page.encoded, page.encoded.decode(), hints, row_count=page.row_count)
+    return ToolResult(page.encoded, page.encoded.decode(), hints, row_count=page.row_count, affected=table.affected)
 
 
 def failure(error: ToolError, call: Call) -> ToolResult:

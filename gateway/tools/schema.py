@@ -39,6 +39,7 @@ _KEYWORDS: Final = frozenset(
     | {"required", "dependentRequired", "$ref", "$comment", "deprecated", "readOnly", "writeOnly"}
     | {"contentEncoding", "contentMediaType", "nullable", "sensitive"}
 )
+_HOUSE: Final = ("nullable", "sensitive", "audit")
 
 
 def publish(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def house_mistakes(parameters: Mapping[str, Mapping[str, Any]]) -> list[Mistake]
     mistakes: list[Mistake] = []
     for name, parameter in parameters.items():
         for path, schema in positions(parameter):
-            known = _KEYWORDS | ({"optional"} if not path else set())
+            known = _KEYWORDS | ({"optional", "audit"} if not path else set())
             mistakes += [
                 ((name, *path, key), _misspelt(key, known))
                 for key in schema
@@ -87,6 +88,10 @@ def house_mistakes(parameters: Mapping[str, Mapping[str, Any]]) -> list[Mistake]
                 for word in ("optional", "nullable", "sensitive")
                 if word in schema and not isinstance(schema[word], bool)
             ]
+        if parameter.get("audit", "clear") != "clear":
+            mistakes.append(((name, "audit"), "expected clear; without it only a keyed hash of the value is recorded"))
+        elif "audit" in parameter and parameter.get("sensitive") is True:
+            mistakes.append(((name, "audit"), "a sensitive value is never recorded; remove one of both"))
         if parameter.get("optional") and "default" in parameter:
             mistakes.append(
                 ((name, "optional"), "a parameter with a default may always be left out; remove one of both")
@@ -157,7 +162,7 @@ def _plain(schema: Any) -> Any:
     """A short-form schema without house words."""
     if not isinstance(schema, dict):
         return schema
-    plain = {key: value for key, value in schema.items() if key not in ("nullable", "sensitive")}
+    plain = {key: value for key, value in schema.items() if key not in _HOUSE}
     for word in _SINGLES:
         if word in plain:
             plain[word] = _plain(plain[word])

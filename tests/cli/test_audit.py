@@ -1,225 +1,191 @@
-"""`gateway check` on accounts that may too much and on more connections than there are."""
+"""`gateway audit` at the prompt, the recipe for archives, and the record of commands."""
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 
-from gateway.cli import check
-from gateway.config.problems import ConfigError
-from tests.servers.mariadb import MariadbServer
-from tests.servers.postgresql import PostgresqlServer
+from gateway.cli.main import main
+from gateway.demo.sample import make_shop
+from gateway.telemetry.audit import events
+from gateway.telemetry.audit.chain import Chain, Keys
+from gateway.telemetry.audit.redaction import Redactor
+from tests.telemetry.audit.support import SECRET, chain_lines, head_of, records, two_chains, write
 
-SCHEMA = """
-drop schema if exists audited cascade;
-create schema audited;
-create table audited.orders (id int);
-grant usage on schema audited to public;
-"""
-ROLES = {
-    "audit_reader": "grant select on audited.orders to audit_reader",
-    "audit_writer": "grant select, update (id) on audited.orders to audit_writer",
-    "audit_all": "grant pg_write_all_data to audit_all",
-    "audit_bypass": "alter role audit_bypass bypassrls",
-    "audit_owner": "alter table audited.orders owner to audit_owner; revoke all on audited.orders from audit_owner",
-    "audit_few": "alter role audit_few connection limit 3",
-}
+ROOT: Final = Path(__file__).parents[2]
+PAGE: Final = ROOT / "docs/how-to/audit.md"
 
 
-async def _prepare(server: PostgresqlServer, role: str) -> None:
-    admin = await server.admin()
-    await admin.execute(SCHEMA)
-    if not await admin.fetchval("select count(*) from pg_roles where rolname = $1", role):
-        await admin.execute(f"create role {role} login password 'secret'")
-    await admin.execute(ROLES[role])
-    await admin.close()
+@pytest.fixture
+def key(tmp_path: Path) -> str:
+    return str(write(tmp_path / "key", [SECRET.encode(), b"\n"]))
 
 
-def _configuration(folder: Path, server: PostgresqlServer, role: str, more: str = "") -> Path:
-    (folder / "password").write_text("secret" if role in ROLES else server.password)
-    path = folder / "gateway.yaml"
-    path.write_text(
-        "auth: {mode: none}\nsources:\n  shop:\n    engine: postgresql\n"
-        f"    host: {server.host}\n    port: {server.port}\n    database: {server.database}\n    user: {role}\n"
-        f"    password: ${{file:password}}\n{more}"
-    )
-    return path
+def run(*words: str) -> int:
+    return main(["audit", *words])
 
 
-def _checked(path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str], list[str]]:
-    code = check.run(argparse.Namespace(config=path, offline=False, claims=None, json=True))
+def test_a_whole_log_is_told_so(tmp_path: Path, key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    log = write(tmp_path / "log", two_chains())
+    assert run("verify", "--key-file", key, str(log)) == 0
+    assert capsys.readouterr().out == "OK: 12 records in 2 chains.\n"
+
+
+def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = two_chains()
+    log = write(tmp_path / "log", [*lines[:2], lines[2].replace(b'"rows":1', b'"rows":2'), *lines[3:]])
+    assert run("verify", "--key-file", key, str(log)) == 1
+    error = capsys.readouterr().err
+    assert f"{log}:3: record 3 of chain" in error
+    assert "1 problem in 12 records in 2 chains." in error
+    assert run("verify", "--json", "--key-file", key, str(log)) == 1
     report = json.loads(capsys.readouterr().out)
-    assert report["ok"] == (code == 0)
-    lines = {
-        kind: [f"{each['line']}: {each['key']}: {each['message']}" for each in report[kind]]
-        for kind in ("problems", "warnings")
+    assert (report["ok"], report["records"], len(report["problems"])) == (False, 12, 1)
+
+
+def test_a_cut_end_needs_a_witness(tmp_path: Path, key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = chain_lines(5)
+    log, heads = write(tmp_path / "log", lines[:4]), write(tmp_path / "heads", [head_of(lines[5])])
+    assert run("verify", "--key-file", key, str(log)) == 0
+    assert "has no end" in capsys.readouterr().err
+    assert run("verify", "--key-file", key, "--witness", str(heads), str(log)) == 1
+    assert "was cut off" in capsys.readouterr().err
+
+
+def test_files_and_keys_that_are_not_there_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("verify", str(tmp_path / "none")) == 1
+    assert "No such file" in capsys.readouterr().err
+    assert run("verify", "--key-file", str(tmp_path / "none"), str(tmp_path / "none")) == 1
+    assert "--key-file" in capsys.readouterr().err
+
+
+def _log(path: Path) -> Path:
+    chain, redactor = Chain(Keys(SECRET)), Redactor(Keys(SECRET).arguments)
+    lines = [chain.append(events.CHAIN_OPEN, {"key": Keys(SECRET).identity, "previous": None})]
+    for number, subject in enumerate(["alice", "bob", "alice"]):
+        arguments = {"id": redactor.hash(40 + number), "kind": "gold", "active": True, "name": redactor.hash("Ada")}
+        fields = {"correlation_id": f"c{number}", "subject": subject, "client": "app", "tool": "t", "outcome": "ok"}
+        lines.append(chain.append(events.TOOL_CALL, fields | {"arguments": arguments}))
+    return write(path, lines)
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        ([], ["c0", "c1", "c2"]),
+        (["--subject", "alice"], ["c0", "c2"]),
+        (["--subject", "alice", "--correlation-id", "c2"], ["c2"]),
+        (["--event", "tool.call", "--limit", "1"], ["c0"]),
+        (["--tool", "other"], []),
+        (["--argument", "id=41"], ["c1"]),
+        (["--argument", "name=Ada", "--argument", "id=42"], ["c2"]),
+        (["--argument", 'name:="Ada"'], ["c0", "c1", "c2"]),
+        (["--argument", "kind=gold"], ["c0", "c1", "c2"]),
+        (["--argument", "active=true"], ["c0", "c1", "c2"]),
+        (["--since", "2020-01-01"], ["c0", "c1", "c2"]),
+        (["--until", "2020-01-01T00:00:00+02:00"], []),
+    ],
+    ids=" ".join,
+)
+def test_search(
+    flags: list[str], found: list[str], tmp_path: Path, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run("search", str(_log(tmp_path / "log")), "--key-file", key, *flags)
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["correlation_id"] for each in told if each["event"] == events.TOOL_CALL] == found
+    assert code == (0 if told else 1)
+
+
+def test_a_wrong_use_is_told(tmp_path: Path) -> None:
+    log = str(_log(tmp_path / "log"))
+    assert run("search", log, "--argument", "id") == 1
+    for flags in (["--since", "yesterday"], ["--event", "nothing"]):
+        with pytest.raises(SystemExit):
+            run("search", log, *flags)
+
+
+def _configuration(folder: Path, audit: str) -> Path:
+    make_shop(folder / "shop.sqlite")
+    (folder / "gateway.yaml").write_text(
+        "auth: {issuers: [{issuer: 'https://idp.example.com/', audiences: [a]}]}\n"
+        "sources: {shop: {engine: sqlite, path: shop.sqlite}}\n"
+        "tools: {one: {description: One., source: shop, statement: select 1 as one}}\n" + audit
+    )
+    return folder / "gateway.yaml"
+
+
+def test_a_check_of_databases_is_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _configuration(tmp_path, "audit: {sinks: [{file: {path: audit.jsonl}}]}\n")
+    assert main(["check", "--config", str(path)]) == 0
+    assert "warning" in capsys.readouterr().err, "there is no key"
+    told = records(tmp_path / "audit.jsonl")
+    assert [each["event"] for each in told] == [events.CHAIN_OPEN, events.OPERATOR_COMMAND, events.CHAIN_CLOSE]
+    assert told[1].keys() == events.COMMON.keys() | events.EVENTS[events.OPERATOR_COMMAND].fields.keys()
+    assert told[1]["sources"] == ["shop"]
+
+
+def test_offline_nothing_is_reached_and_nothing_recorded(tmp_path: Path) -> None:
+    path = _configuration(tmp_path, "audit: {sinks: [{file: {path: audit.jsonl}}]}\n")
+    assert main(["check", "--offline", "--config", str(path)]) == 0
+    assert not (tmp_path / "audit.jsonl").exists()
+
+
+def test_what_cannot_be_recorded_is_not_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _configuration(tmp_path, "audit: {sinks: [{file: {path: missing/audit.jsonl}}]}\n")
+    assert main(["check", "--config", str(path)]) == 1
+    assert "audit: the command cannot be recorded" in capsys.readouterr().err
+
+
+def test_a_log_on_standard_output_stays_out_of_the_answer(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = _configuration(tmp_path, "audit: {sinks: [{stdout: {}}]}\n")
+    assert main(["check", "--json", "--config", str(path)]) == 0
+    captured = capfd.readouterr()
+    assert json.loads(captured.out)["ok"] is True
+    assert events.OPERATOR_COMMAND in captured.err
+
+
+def test_without_sinks_a_check_warns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--config", str(_configuration(tmp_path, ""))]) == 0
+    assert "warning: " in capsys.readouterr().err
+
+
+def test_the_recipe_for_archives_runs_as_it_stands(tmp_path: Path, key: str) -> None:
+    recipe = next(each for each in PAGE.read_text().split("```sh\n")[1:] if "archive.sh" in each).partition("```")[0]
+    log, archive, programs = tmp_path / "log", tmp_path / "archive", tmp_path / "bin"
+    for folder in (log, archive, programs):
+        folder.mkdir()
+    (programs / "gateway").write_text(f'#!/bin/sh\nexec {sys.executable} -m gateway.cli.main "$@"\n')
+    (programs / "gateway").chmod(0o755)
+    lines = two_chains(20, 20)
+    write(log / "audit-20261102T000000.000000Z.jsonl", lines[:15])
+    write(log / "audit-20261130T000000.000000Z.jsonl", lines[15:30])
+    write(log / "audit-20261205T000000.000000Z.jsonl", lines[30:])
+    environment = os.environ | {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "AUDIT_LOG": str(log),
+        "AUDIT_ARCHIVE": str(archive),
+        "AUDIT_KEY": key,
+        "AUDIT_SEAL": "chmod a-w",
     }
-    return code, lines["problems"], lines["warnings"]
 
+    def run_recipe(month: str) -> int:
+        command = ["sh", "-c", recipe, "archive.sh", month]
+        return subprocess.run(command, env=environment, check=False, capture_output=True).returncode
 
-@pytest.mark.parametrize(
-    ("role", "reason"),
-    [
-        ("audit_reader", ""),
-        ("audit_writer", "it may change audited.orders"),
-        ("audit_all", "it is a member of pg_write_all_data"),
-        ("audit_owner", "it may change audited.orders"),
-        ("postgres", "it is a superuser"),
-    ],
-)
-def test_an_account_that_could_write_is_a_warning(
-    postgresql: PostgresqlServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], role: str, reason: str
-) -> None:
-    if role in ROLES:
-        asyncio.run(_prepare(postgresql, role))
-    warning = (
-        f"8: sources.shop.user: the source is read-only, but its account could write: {reason}; give it SELECT only"
-    )
-    expected = [warning] if reason else []
-    assert _checked(_configuration(tmp_path, postgresql, role), capsys) == (0, [], expected)
-    writable = _configuration(tmp_path, postgresql, role, "    access: read-write\n")
-    assert _checked(writable, capsys) == (0, [], [])
-
-
-@pytest.mark.parametrize(
-    ("role", "reason"),
-    [
-        ("audit_reader", ""),
-        ("audit_bypass", "it has BYPASSRLS"),
-        ("audit_owner", "it owns audited.orders, and owners can lift policies"),
-        ("postgres", "it is a superuser"),
-    ],
-)
-def test_row_level_security_needs_an_account_that_it_holds_for(
-    postgresql: PostgresqlServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], role: str, reason: str
-) -> None:
-    if role in ROLES:
-        asyncio.run(_prepare(postgresql, role))
-    path = _configuration(tmp_path, postgresql, role, "    session: {app.tenant: subject}\n")
-    code, problems, _ = _checked(path, capsys)
-    trouble = "row-level security does not hold for this account"
-    expected = f"10: sources.shop.session: {trouble}: {reason}; use one that may only read"
-    assert problems == ([expected] if reason else [])
-    assert code == bool(reason)
-
-
-def test_more_connections_than_the_server_admits_are_a_warning(
-    postgresql: PostgresqlServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asyncio.run(_prepare(postgresql, "audit_few"))
-    enough = "    pool: {min: 0, max: 1}\n"
-    assert _checked(_configuration(tmp_path, postgresql, "audit_few", enough), capsys) == (0, [], [])
-    more = "    pool: {min: 0, max: 2}\ndeployment: {max_replicas: 3, surge: 2}\n"
-    path = _configuration(tmp_path, postgresql, "audit_few", more)
-    warning = (
-        "10: sources.shop.pool.max: 2 connections x (3 max_replicas + 2 surge) = 10, but the server admits 3;"
-        " lower pool.max or raise the server's limit"
-    )
-    assert _checked(path, capsys) == (0, [], [warning])
-    assert check.run(argparse.Namespace(config=path, offline=False, claims=None, json=False)) == 0
-    captured = capsys.readouterr()
-    assert captured.err == f"warning: {path}:{warning}\n"
-    assert captured.out.startswith("OK: ")
-
-
-def test_every_account_is_checked(
-    postgresql: PostgresqlServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for role in ("audit_few", "audit_reader", "audit_writer"):
-        asyncio.run(_prepare(postgresql, role))
-    (tmp_path / "wrong").write_text("wrong")
-    accounts = "    credentials:\n" + "".join(
-        f"      - {{when: {{scope: {role}}}, user: {role}, password: '${{file:{file}}}'}}\n"
-        for role, file in (("audit_writer", "password"), ("audit_few", "password"), ("audit_bypass", "wrong"))
-    )
-    path = _configuration(tmp_path, postgresql, "audit_reader", f"{accounts}    pool: {{max: 2}}\n")
-    code, problems, warnings = _checked(path, capsys)
-    assert code == 1
-    [problem] = problems
-    assert problem.startswith("13: sources.shop.credentials.2: cannot connect: InvalidPasswordError: ")
-    assert warnings == [
-        "11: sources.shop.credentials.0.user: the source is read-only, but its account could write: it may change"
-        " audited.orders; give it SELECT only",
-        "14: sources.shop.pool.max: 2 connections x (1 max_replicas + 1 surge) = 4, but the server admits 3;"
-        " lower pool.max or raise the server's limit",
-    ]
-
-
-def test_row_level_security_must_hold_for_the_accounts_not_for_the_own_one(
-    postgresql: PostgresqlServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asyncio.run(_prepare(postgresql, "audit_reader"))
-    asyncio.run(_prepare(postgresql, "audit_bypass"))
-    session = "    session: {app.tenant: subject}\n    credentials:\n"
-    entry = "      - {{when: {{scope: a}}, user: {}, password: '${{file:password}}'}}\n"
-    path = _configuration(tmp_path, postgresql, "audit_bypass", session + entry.format("audit_reader"))
-    assert _checked(path, capsys)[:2] == (0, [])
-    path = _configuration(tmp_path, postgresql, "audit_reader", session + entry.format("audit_bypass"))
-    _, [problem], _ = _checked(path, capsys)
-    trouble = "row-level security does not hold for this account: it has BYPASSRLS; use one that may only read"
-    assert problem == f"12: sources.shop.credentials.0.user: {trouble}"
-
-
-def test_sources_of_one_server_are_counted_together(
-    postgresql: PostgresqlServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asyncio.run(_prepare(postgresql, "audit_reader"))
-    first = _configuration(tmp_path, postgresql, "audit_reader", "    pool: {max: 30}\n").read_text()
-    source = first.partition("  shop:")[2]
-    path = tmp_path / "gateway.yaml"
-    path.write_text(f"{first}  stock:{source}")
-    _, _, (warning,) = _checked(path, capsys)
-    assert (
-        "(30 + 30 of shop, stock) connections x (1 max_replicas + 1 surge) = 120, but the server admits 97" in warning
-    )
-
-
-def test_problems_of_both_kinds_are_told(
-    postgresql: PostgresqlServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = _configuration(tmp_path, postgresql, "postgres", "    session: {app.tenant: subject}\n")
-    with pytest.raises(ConfigError, match="row-level security does not hold"):
-        check.run(argparse.Namespace(config=path, offline=False, claims=None, json=False))
-    assert capsys.readouterr().err.startswith("warning: ")
-
-
-@pytest.mark.parametrize(
-    ("grant", "reason"),
-    [
-        ("select on {0}.*", ""),
-        ("insert on {0}.audited", "it may change {0}.audited"),
-        ("select, update on {0}.*", "it may change {0}"),
-        ("all on *.*", "it may change every database"),
-    ],
-)
-def test_mysql_tells_what_was_granted_and_how_many_it_admits(
-    mariadb: MariadbServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], grant: str, reason: str
-) -> None:
-    database = mariadb.database
-    statements = (
-        f"create or replace table {database}.audited (id int)",
-        "create or replace user 'au@dit'@'%' identified by 'secret' with max_user_connections 15",
-        f"grant {grant.format(database)} to 'au@dit'@'%'",
-    )
-    asyncio.run(mariadb.execute(*statements))
-    (tmp_path / "password").write_text("secret")
-    path = tmp_path / "gateway.yaml"
-    path.write_text(
-        "auth: {mode: none}\nsources:\n  shop:\n    engine: mysql\n    user: au@dit\n"
-        f"    host: {mariadb.host}\n    port: {mariadb.port}\n    database: {database}\n"
-        "    password: ${file:password}\n"
-    )
-    code, problems, warnings = _checked(path, capsys)
-    assert (code, problems) == (0, [])
-    assert [each for each in warnings if "could write" in each] == [
-        f"5: sources.shop.user: the source is read-only, but its account could write: {reason.format(database)};"
-        " give it SELECT only"
-        for _ in filter(None, [reason])
-    ]
-    assert any(
-        "10 connections x (1 max_replicas + 1 surge) = 20, but the server admits 15" in each for each in warnings
-    )
+    assert run_recipe("202611") == 0
+    assert [file.name for file in log.iterdir()] == ["audit-20261205T000000.000000Z.jsonl"]
+    kept = archive / "audit-202611.jsonl.gz"
+    assert kept.stat().st_mode & 0o222 == 0
+    assert run_recipe("202611") != 0, "an archive is never written twice"
+    assert run_recipe("202612") == 0
+    assert run("verify", "--key-file", key, *map(str, archive.glob("*.gz"))) == 0
+    write(log / "audit-20270101T000000.000000Z.jsonl", lines[:3] + lines[4:])
+    assert run_recipe("202701") != 0, "a log that is not whole is not archived"
+    assert (log / "audit-20270101T000000.000000Z.jsonl").exists()

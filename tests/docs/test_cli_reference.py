@@ -12,8 +12,16 @@ _PAGE = (Path(__file__).parents[2] / "docs/reference/cli.md").read_text()
 
 
 def _commands() -> dict[str, argparse.ArgumentParser]:
-    action = next(a for a in build_parser(list(COMMANDS))._actions if isinstance(a, argparse._SubParsersAction))
-    return dict(action.choices)
+    return _below("", build_parser(list(COMMANDS)))
+
+
+def _below(prefix: str, parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The commands of a parser by all their words: "audit verify" stands for itself and for "audit"."""
+    found: dict[str, argparse.ArgumentParser] = {}
+    for action in parser._actions:
+        for name, command in action.choices.items() if isinstance(action, argparse._SubParsersAction) else ():
+            found |= _below(f"{prefix}{name} ", command) or {f"{prefix}{name}": command}
+    return found
 
 
 def test_every_command_and_flag_is_documented() -> None:

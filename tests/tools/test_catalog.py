@@ -14,6 +14,7 @@ from gateway.config.rules import RuleSettings
 from gateway.context import Principal
 from gateway.database.engine import Column, Kind, Statement
 from gateway.errors import InsufficientScope, ProtocolError
+from gateway.telemetry.audit.redaction import plan
 from gateway.tools.authorization import Access
 from gateway.tools.catalog import Catalog, Tool, toolsets
 from gateway.tools.parameters import compile_parameters
@@ -203,7 +204,20 @@ def _tool(name: str, scopes: set[str], any_scopes: list[str], levels: list[int])
     )
     statement = Statement(name, "select 1", (), ())
     access = Access(frozenset(scopes), tuple(any_scopes), rules)
-    return Tool(name, None, "", "s", access, statement, 1, 1024, "exact", parameters, is_idempotent=True)
+    return Tool(
+        name,
+        None,
+        "",
+        "s",
+        access,
+        statement,
+        1,
+        1024,
+        "exact",
+        parameters,
+        is_idempotent=True,
+        audit=plan("", {}, (), ()),
+    )
 
 
 class TestMistakes:

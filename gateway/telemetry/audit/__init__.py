@@ -1,0 +1,1 @@
+"""The audit: a chained, redacted record of who did what, with its own guarantee."""
