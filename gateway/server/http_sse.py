@@ -104,6 +104,7 @@ class SseStreams:
             own = {"X-Request-ID": correlation_id}
             return await session.reader.serve(request, own, self._headers, expiry(principal))
         finally:
+            record.outcome = session.reader.reason or record.outcome
             self._sessions.end(session)
 
 

@@ -68,9 +68,9 @@ class Reception:
                 response = await self._answer(desk, request, correlation_id, record)
                 record.status = response.status
                 return response
-            except (asyncio.CancelledError, ConnectionError) as error:
+            except (asyncio.CancelledError, ConnectionError):
                 if not record.goes_on:
-                    record.outcome = getattr(error, "reason", "disconnected")
+                    record.outcome = "disconnected"
                 raise
             finally:
                 span.set_attribute("http.response.status_code", record.status)

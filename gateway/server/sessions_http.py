@@ -76,6 +76,14 @@ class Reply:
             self._session.log.complete(self.stream, outcome.body)
         self.decided.set()
 
+    def response(self, headers: Mapping[str, str]) -> web.Response:
+        """The answer as JSON."""
+        outcome = self.outcome
+        if outcome is None:
+            raise RuntimeError("an answer was decided on that is neither JSON nor a stream")
+        said = {**headers, **(outcome.headers or {})}
+        return web.Response(body=outcome.body, status=outcome.status, content_type="application/json", headers=said)
+
     async def until_decided(self) -> None:
         """Wait until it is known what the answer will be; a stream when it takes long."""
         try:
@@ -132,7 +140,7 @@ class SessionTransport:
         if request.method == "DELETE":
             self._sessions.end(session)
             return web.Response(status=204, headers=headers)
-        return await self._get(request, session, principal, headers)
+        return await self._get(request, session, principal, headers, record)
 
     def _session(self, request: web.BaseRequest, principal: Principal, version: str | None) -> StreamableSession | None:
         """The session that a request names, None when it names none."""
@@ -195,27 +203,23 @@ class SessionTransport:
         session.begin(message.id, work)
         try:
             await reply.until_decided()
-            return await self._answer(request, session, reply, headers)
-        except (asyncio.CancelledError, ConnectionError):
-            if reply.outcome is None and reply.is_resumable:
-                record.goes_on, record.status = True, 200
-            else:
-                work.cancel()
-            raise
-
-    async def _answer(
-        self, request: web.BaseRequest, session: StreamableSession, reply: Reply, headers: dict[str, str]
-    ) -> web.StreamResponse:
-        if reply.reader is not None:
-            return await self._stream(request, session, reply.reader, headers)
-        outcome = reply.outcome
-        if outcome is None:
-            raise RuntimeError("an answer was decided on that is neither JSON nor a stream")
-        said = {**headers, **(outcome.headers or {})}
-        return web.Response(body=outcome.body, status=outcome.status, content_type="application/json", headers=said)
+            if reply.reader is not None:
+                return await self._stream(request, session, reply.reader, headers, record)
+            return reply.response(headers)
+        finally:
+            if reply.outcome is None:  # the client has left before the end
+                if reply.is_resumable:
+                    record.goes_on, record.status, record.outcome = True, 200, "ok"
+                else:
+                    work.cancel()
 
     async def _get(
-        self, request: web.BaseRequest, session: StreamableSession, principal: Principal, headers: dict[str, str]
+        self,
+        request: web.BaseRequest,
+        session: StreamableSession,
+        principal: Principal,
+        headers: dict[str, str],
+        record: Record,
     ) -> web.StreamResponse:
         """The standalone stream, or any stream again after the event that is named; never longer than the token."""
         _, takes_stream = accepts(request.headers.get(hdrs.ACCEPT, ""))
@@ -223,7 +227,7 @@ class SessionTransport:
             raise Refused(406, "Accept must include text/event-stream.")
         last_event_id = request.headers.get(_LAST_EVENT_ID)
         reader = session.log.listen() if last_event_id is None else session.log.resume(last_event_id)
-        return await self._stream(request, session, reader, headers, until=expiry(principal))
+        return await self._stream(request, session, reader, headers, record, until=expiry(principal))
 
     async def _stream(
         self,
@@ -231,11 +235,13 @@ class SessionTransport:
         session: StreamableSession,
         reader: Reader,
         headers: dict[str, str],
+        record: Record,
         until: float = float("inf"),
     ) -> web.StreamResponse:
         try:
             return await reader.serve(request, headers, self._headers, until)
         finally:
+            record.outcome = reader.reason or record.outcome
             session.log.detach(reader)
             session.touched = asyncio.get_running_loop().time()
 

@@ -17,20 +17,13 @@ WRITE_SECONDS: Final = 30.0
 MAX_WAITING_BYTES: Final = 1 << 20
 """Bytes that wait for a client, beside the one message that may always wait."""
 _BEHIND: Final = 64
+_COMMENT: Final = b": keep-alive\n\n"
 
 _HEADERS: Final = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
 }
-
-
-class Cut(ConnectionResetError):
-    """The connection was given up; `reason` is a stable word for the log line."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 def frame(message: bytes, name: str = "") -> bytes:
@@ -40,16 +33,20 @@ def frame(message: bytes, name: str = "") -> bytes:
 
 
 class Reader:
-    """What waits for one connection, and the loop that writes it."""
+    """What waits for one connection, and the loop that writes it.
 
-    __slots__ = ("_is_ending", "_reason", "_size", "_waiting", "_wake")
+    Attributes:
+        reason: why the connection was given up, in a stable word for the log line; empty while it was not.
+    """
+
+    __slots__ = ("_is_ending", "_size", "_waiting", "_wake", "reason")
 
     def __init__(self) -> None:
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._wake = asyncio.Event()
         self._is_ending = False
-        self._reason = ""
+        self.reason = ""
 
     @property
     def is_behind(self) -> bool:
@@ -70,7 +67,7 @@ class Reader:
         """
         if self._waiting and not again and self._size + len(chunk) > MAX_WAITING_BYTES:
             self.cut("slow_reader")
-        if self._reason:
+        if self.reason:
             return False
         self._waiting.append(chunk)
         self._size += len(chunk)
@@ -84,7 +81,7 @@ class Reader:
 
     def cut(self, reason: str) -> None:
         """Give the connection up at once."""
-        self._reason = self._reason or reason
+        self.reason = self.reason or reason
         self._waiting.clear()
         self._size = 0
         self._wake.set()
@@ -100,30 +97,34 @@ class Reader:
             headers: those of every answer.
             until: the event loop's time at which the stream ends at the latest.
 
-        Raises:
-            Cut: the connection was given up.
+        Returns:
+            The answer, whole or, where there is a `reason`, as far as it came.
         """
         response = web.StreamResponse(headers=own | _HEADERS)
         headers.complete(request, response)
         try:
-            async with asyncio.timeout(WRITE_SECONDS):
-                await response.prepare(request)
-            while not self._reason:
-                while self._waiting:
-                    await self._write(response, self._next())
-                if self._is_ending or self._reason:
-                    break
-                if not await self._woken(until):
-                    await self._write(response, b": keep-alive\n\n")
-            if not self._reason:
-                async with asyncio.timeout(WRITE_SECONDS):
-                    await response.write_eof()
-                return response
+            await self._serve(request, response, until)
         except TimeoutError:
             self.cut("slow_reader")
-        if request.transport is not None:
+        except ConnectionError:
+            self.cut("disconnected")
+        if self.reason and request.transport is not None:
             request.transport.abort()
-        raise Cut(self._reason)
+        return response
+
+    async def _serve(self, request: web.BaseRequest, response: web.StreamResponse, until: float) -> None:
+        async with asyncio.timeout(WRITE_SECONDS):
+            await response.prepare(request)
+        while not self.reason:
+            while self._waiting:
+                await self._write(response, self._next())
+            if self._is_ending or self.reason:
+                break
+            if not await self._woken(until):
+                await self._write(response, _COMMENT)
+        if not self.reason:
+            async with asyncio.timeout(WRITE_SECONDS):
+                await response.write_eof()
 
     def _next(self) -> bytes:
         chunk = self._waiting.popleft()
