@@ -84,6 +84,7 @@ class Client:
         self.version = version
         self.session: str | None = None
         self.url = world.gateway.url
+        self.token = ""
         self._last_id = 0
 
     async def __aenter__(self) -> Self:
@@ -108,7 +109,15 @@ class Client:
     async def send(self, body: Any, *, method: str = "POST", headers: Mapping[str, str] | None = None) -> Reply:
         """One HTTP request."""
         sent = self.headers(headers)
-        return await self.world.send(body, client=self.subject, method=method, headers=sent, url=self.url)
+        client: str | None = self.subject
+        if self.token:
+            client, sent = None, sent | {"Authorization": f"Bearer {self.token}"}
+        return await self.world.send(body, client=client, method=method, headers=sent, url=self.url)
+
+    async def signed(self) -> dict[str, str]:
+        """The headers of a stream, with the token."""
+        token = self.token or await self.world.credentials(self.subject).token()
+        return self.headers({"Authorization": f"Bearer {token}", "Accept": "application/json, text/event-stream"})
 
     async def initialize(self) -> Reply:
         """Begin the session."""
@@ -170,8 +179,7 @@ class Client:
     async def _open(
         self, method: str, headers: Mapping[str, str], message: Mapping[str, Any] | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        token = await self.world.credentials(self.subject).token()
-        sent = self.headers({"Authorization": f"Bearer {token}", "Accept": "application/json, text/event-stream"})
-        async with self.world.http.request(method, self.url, json=message, headers=sent | dict(headers)) as response:
+        sent = await self.signed() | dict(headers)
+        async with self.world.http.request(method, self.url, json=message, headers=sent) as response:
             yield response
             response.close()
