@@ -11,6 +11,8 @@ from hypothesis import settings
 from tests.servers.containers import MysqlContainer, PostgresqlContainer, has_engine, running_container, running_mysql
 from tests.servers.mariadb import MariadbServer, running_mariadb
 from tests.servers.oidc import OidcServer, running_oidc
+from tests.servers.oracle.container import OracleContainer, running_oracle_container
+from tests.servers.oracle.server import OracleServer, running_oracle
 from tests.servers.pgbouncer import PgbouncerServer, running_pgbouncer
 from tests.servers.postgresql import PostgresqlServer, running_postgresql
 from tests.servers.programs import PACKAGES, MissingServer, programs
@@ -119,6 +121,27 @@ def mariadb() -> Iterator[MariadbServer]:
 def own_mariadb() -> Iterator[MariadbServer]:
     """A server that a test may stop, kill and freeze."""
     with running_mariadb() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Iterator[OracleServer]:
+    """A stand-in for Oracle that no test stops."""
+    with running_oracle() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def oracle_container() -> Iterator[OracleContainer]:
+    """Oracle itself, where a container engine answers."""
+    with running_oracle_container() as server:
+        yield server
+
+
+@pytest.fixture
+def own_oracle() -> Iterator[OracleServer]:
+    """A stand-in for Oracle that a test may stop, kill and freeze."""
+    with running_oracle() as server:
         yield server
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway.config.loader import Configuration
 from gateway.config.problems import KeyPath, Problem
-from gateway.config.sources import AnySource, SqliteSettings
+from gateway.config.sources import AnySource, OracleSettings, SqliteSettings
 from gateway.database.engine import Audit
 
 _UNDER: Final = "row-level security does not hold for this account"
@@ -40,6 +40,12 @@ def rights(configuration: Configuration, path: KeyPath, audit: Audit) -> Iterato
         yield configuration.problem((*path, "user"), message)
 
 
+def notes(configuration: Configuration, path: KeyPath, audit: Audit) -> Iterator[Problem]:
+    """What else the server or the files for it make worth a warning."""
+    for message in audit.notes:
+        yield configuration.problem(path, message)
+
+
 def budgets(configuration: Configuration, audits: Mapping[str, Sequence[Audit]]) -> Iterator[Problem]:
     """Servers that admit fewer connections than all replicas together may open."""
     deployment = configuration.settings.deployment
@@ -64,4 +70,6 @@ def budgets(configuration: Configuration, audits: Mapping[str, Sequence[Audit]])
 
 def _server(settings: AnySource, name: str) -> object:
     """What tells servers apart: sources of one server share its connections."""
+    if isinstance(settings, OracleSettings):
+        return (settings.dsn, settings.host, settings.port, settings.hosts)
     return name if isinstance(settings, SqliteSettings) else (settings.host, settings.port)

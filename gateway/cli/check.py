@@ -216,6 +216,7 @@ async def _audit(
     findings.audits.setdefault(source, []).append(found)
     findings.problems += accounts.mistakes(configuration, path, found)
     findings.warnings += accounts.rights(configuration, path, found)
+    findings.warnings += accounts.notes(configuration, path, found)
 
 
 def _words(engine: Engine, error: Exception) -> str:

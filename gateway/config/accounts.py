@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from gateway.config.logins import ConditionSettings, CredentialSettings
 from gateway.config.problems import Finding, KeyPath
-from gateway.config.sources import MysqlSettings, PostgresqlSettings, SourceSettings
+from gateway.config.sources import MysqlSettings, OracleSettings, PostgresqlSettings, SourceSettings
 
 
 def credentials(path: KeyPath, source: SourceSettings) -> Iterator[Finding]:
     """What is wrong with a source's `credentials`."""
     inside = (*path, "credentials")
-    if not isinstance(source, PostgresqlSettings | MysqlSettings):
+    if not isinstance(source, PostgresqlSettings | MysqlSettings | OracleSettings):
         yield Finding(inside, "SQLite has no accounts; use scopes of tools, or another engine")
         return
     first: dict[str, tuple[int, CredentialSettings]] = {}

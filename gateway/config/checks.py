@@ -8,6 +8,7 @@ from ipaddress import ip_network
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from gateway.config import oracle
 from gateway.config.accounts import credentials
 from gateway.config.addresses import is_loopback
 from gateway.config.audit import audit_contradictions
@@ -20,7 +21,7 @@ from gateway.config.models import GatewaySettings
 from gateway.config.permissions import permissions
 from gateway.config.problems import Finding, KeyPath
 from gateway.config.redis import MIN_KEY_LENGTH, RedisSettings
-from gateway.config.sources import PostgresqlSettings, SourceSettings, SqliteSettings
+from gateway.config.sources import OracleSettings, PostgresqlSettings, SourceSettings, SqliteSettings
 from gateway.config.tools import ToolSettings
 from gateway.config.validation import suggestion
 
@@ -154,6 +155,10 @@ def _source(path: KeyPath, source: SourceSettings) -> Iterator[Finding]:
         yield from credentials(path, source)
     if isinstance(source, PostgresqlSettings):
         yield from _postgresql(path, source)
+    if isinstance(source, OracleSettings):
+        yield from oracle.contradictions(path, source)
+    if isinstance(source, PostgresqlSettings | OracleSettings):
+        yield from _secrets(path, source)
 
 
 def _postgresql(path: KeyPath, source: PostgresqlSettings) -> Iterator[Finding]:
@@ -163,6 +168,9 @@ def _postgresql(path: KeyPath, source: PostgresqlSettings) -> Iterator[Finding]:
         yield Finding((*path, "hosts"), "expected either host or hosts, got both", ((*path, "host"),))
     if source.token is not None and source.password is not None:
         yield Finding((*path, "token"), "expected either password or token, got both", ((*path, "password"),))
+
+
+def _secrets(path: KeyPath, source: PostgresqlSettings | OracleSettings) -> Iterator[Finding]:
     if source.token is not None and (trouble := _url_trouble(source.token.url, may_have_query=True)):
         yield Finding((*path, "token", "url"), trouble)
     if (source.tls.certificate is None) != (source.tls.key is None):

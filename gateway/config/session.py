@@ -12,6 +12,7 @@ _NAME: Final = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$"
 _PATH: Final = r"[^\s.]+(\.[^\s.]+)*"
 _ORIGIN: Final = rf"^(subject|issuer|client_id|correlation_id|claim:{_PATH})$"
 _LONGEST: Final = 63
+_PROCEDURE: Final = r"^[A-Za-z][A-Za-z0-9_$#]*(\.[A-Za-z][A-Za-z0-9_$#]*){0,2}$"
 
 
 def _is_name(text: str) -> str:
@@ -34,6 +35,13 @@ def _is_path(text: str) -> str:
     return text
 
 
+def _is_procedure(text: str) -> str:
+    if not re.fullmatch(_PROCEDURE, text):
+        raise PydanticCustomError("procedure_name", "a procedure's name, such as SECURITY.APP_CTX.SET_VALUE")
+    return text
+
+
 SessionName = Annotated[str, AfterValidator(_is_name), WithJsonSchema({"type": "string", "pattern": _NAME})]
 SessionOrigin = Annotated[str, AfterValidator(_is_origin), WithJsonSchema({"type": "string", "pattern": _ORIGIN})]
 ClaimPath = Annotated[str, AfterValidator(_is_path), WithJsonSchema({"type": "string", "pattern": f"^{_PATH}$"})]
+ProcedureName = Annotated[str, AfterValidator(_is_procedure), WithJsonSchema({"type": "string", "pattern": _PROCEDURE})]

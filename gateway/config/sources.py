@@ -11,8 +11,8 @@ from pydantic import AfterValidator, Field
 
 from gateway.config.base import Secret, Settings, Text, Timeout
 from gateway.config.logins import CredentialSettings, TlsSettings, TokenSettings
-from gateway.config.session import SessionName, SessionOrigin
-from gateway.config.units import Duration
+from gateway.config.session import ProcedureName, SessionName, SessionOrigin
+from gateway.config.units import Duration, Size
 
 
 class PoolSettings(Settings):
@@ -121,4 +121,54 @@ class SqliteSettings(SourceSettings):
     """The database file; it must exist."""
 
 
-AnySource = Annotated[PostgresqlSettings | MysqlSettings | SqliteSettings, Field(discriminator="engine")]
+class OracleHostSettings(Settings):
+    """One of several hosts of an Oracle database."""
+
+    host: Text
+    """Host name in full, as its certificate has it."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 1521
+    """TCP port of the listener."""
+
+
+class OracleSettings(SourceSettings):
+    """An Oracle database."""
+
+    engine: Literal["oracle"]
+    """The engine."""
+    host: Text | None = None
+    """Host name in full, as its certificate has it; required unless there are `hosts` or a `dsn`."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 1521
+    """TCP port of the listener."""
+    hosts: tuple[OracleHostSettings, ...] = ()
+    """Several hosts instead of one; the first that lets the gateway in is used."""
+    service: Text | None = None
+    """Service name, as the listener knows it; required unless there is a `dsn`."""
+    dsn: Text | None = None
+    """A connect descriptor or EZConnect Plus string instead of host, port and service; no TNS alias, no password."""
+    user: Text | None = None
+    """Account; give it SELECT only. `gateway[end_user]` logs in by proxy. Required unless there is a `token`."""
+    password: Secret | None = None
+    """Password, as a reference: ${file:/run/secrets/...} or ${env:...}; a file is read again for each connection."""
+    token: TokenSettings | None = None
+    """An access token instead of user and password, fetched anew before it expires; needs TLS."""
+    tls: TlsSettings = TlsSettings()
+    """Transport security; Oracle before 23ai has no TLS 1.3."""
+    server_dn: Text | None = None
+    """Distinguished name that the server's certificate must have, instead of the host's name."""
+    wallet: Path | None = None
+    """Folder of a wallet; `ewallet.pem` must be in it. Instead of `tls.ca`, `tls.certificate` and `tls.key`."""
+    wallet_password: Secret | None = None
+    """The password of the wallet's private key, as a reference."""
+    pooled: bool = False
+    """Whether the server pools its processes (DRCP)."""
+    connection_class: Text | None = None
+    """With `pooled`, who may share a server process."""
+    context_procedure: ProcedureName | None = None
+    """The DBA's procedure for application contexts, called with a name and a value; null for the value clears it."""
+    max_lob_bytes: Annotated[Size, Field(ge=1)] = 4 * 1024 * 1024
+    """Most bytes of CLOB and BLOB values in one result; a result with more is refused."""
+
+
+AnySource = Annotated[
+    PostgresqlSettings | MysqlSettings | OracleSettings | SqliteSettings, Field(discriminator="engine")
+]

@@ -10,6 +10,13 @@ from gateway.config.base import Name, ResultSize, Settings, Text
 from gateway.config.rules import RuleSettings
 
 
+class OutputSettings(Settings):
+    """What a procedure gives out."""
+
+    type: Literal["string", "integer", "number", "boolean", "datetime", "bytes", "rows"]
+    """The type of an OUT argument; `rows` is a REF CURSOR."""
+
+
 class ToolSettings(Settings):
     """One named tool: fixed SQL, typed parameters."""
 
@@ -30,7 +37,11 @@ class ToolSettings(Settings):
     input_schema: dict[str, Any] | None = None
     """A whole JSON Schema (2020-12) instead of `parameters`, published as written."""
     statement: Text
-    """One SQL statement; placeholders are `:name`."""
+    """One SQL statement; placeholders are `:name`. For a procedure its name, or a PL/SQL block."""
+    kind: Literal["statement", "procedure"] = "statement"
+    """`procedure` calls PL/SQL of Oracle; needs `writes`."""
+    outputs: dict[Name, OutputSettings] | None = None
+    """What a procedure gives out, by the names of its OUT arguments or of placeholders in its block."""
     writes: bool = False
     """Whether it changes data; needs a source with access read-write."""
     idempotent: bool = False

@@ -66,6 +66,19 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class Output:
+    """What a procedure gives out.
+
+    Attributes:
+        name: as the tool names it.
+        type: "string", "integer", "number", "boolean", "datetime", "bytes", or "rows" for a cursor.
+    """
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
     """A tool's SQL, ready for one engine.
 
@@ -76,6 +89,7 @@ class Statement:
         types: for each bind position, the parameter's JSON Schema type
             ("string", "integer", "number", "boolean", "array", "object").
         writes: whether it runs in a read-write transaction that commits.
+        outputs: what it gives out, each through a bind of its own; the result is then one row of them.
     """
 
     name: str
@@ -83,6 +97,7 @@ class Statement:
     parameters: tuple[str, ...]
     types: tuple[str, ...]
     writes: bool = False
+    outputs: tuple[Output, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +187,14 @@ class Audit:
         bypasses_row_security: what lifts row-level security for it.
         owns_tables: which tables it owns.
         connection_limit: connections that the server admits for it; None where it has no such limit.
+        notes: what else deserves a warning, such as a certificate that expires soon.
     """
 
     can_write: str = ""
     bypasses_row_security: str = ""
     owns_tables: str = ""
     connection_limit: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -206,3 +223,11 @@ class Engine(Protocol):
 
     def translate(self, error: BaseException) -> ToolError:
         """Name a driver's exception by its code (SQLSTATE, errno), never by its text."""
+
+
+@runtime_checkable
+class CallsProcedures(Protocol):
+    """An engine that can run blocks which give values out."""
+
+    def output(self, position: int) -> str:
+        """The placeholder of an output, by its 1-based position."""

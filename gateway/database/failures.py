@@ -65,7 +65,8 @@ def without_values(named: ToolError, error: BaseException) -> ToolError:
     """
     if named.code not in _QUOTING or isinstance(error, ToolError):
         return named
-    number = error.args[0] if error.args and isinstance(error.args[0], int) else ""
+    first = error.args[0] if error.args else None
+    number = first if isinstance(first, int) else getattr(first, "full_code", "")
     code = getattr(error, "sqlstate", None) or getattr(error, "sqlite_errorname", None) or number
     parts = [f"{type(error).__name__} [{code}]; its text is withheld, because it may quote arguments"]
     parts += [f"{name.removesuffix('_name')}: {value}" for name in _NAMES if (value := getattr(error, name, None))]

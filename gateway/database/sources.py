@@ -34,6 +34,7 @@ log = logging.getLogger("gateway.database")
 ENGINES: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "mysql": ("gateway.database.mysql", "MysqlEngine"),
+        "oracle": ("gateway.database.oracle", "OracleEngine"),
         "postgresql": ("gateway.database.postgresql", "PostgresqlEngine"),
         "sqlite": ("gateway.database.sqlite", "SqliteEngine"),
     }

@@ -17,6 +17,7 @@ from gateway.context import Principal
 from gateway.database.engine import Column, Engine, Statement
 from gateway.errors import DeniedByRule, InsufficientScope, ProtocolError
 from gateway.telemetry.audit.redaction import Plan, plan
+from gateway.tools import procedures
 from gateway.tools.authorization import Access
 from gateway.tools.classify import changes
 from gateway.tools.parameters import Parameters, compile_parameters
@@ -196,8 +197,11 @@ def _make(
     engine = engines.get(settings.source)
     if engine is None or parameters is None:
         return None, mistakes
-    scanned = scan(settings.statement, engine.dialect, parameters.types)
+    text = procedures.text_of(settings, parameters.types)
+    scanned = scan(text, engine.dialect, {*parameters.types, *(settings.outputs or {})})
     mistakes += _statement_mistakes(scanned, parameters)
+    used = frozenset(item.name for item in scanned.placeholders)
+    mistakes += procedures.mistakes(settings, engine, parameters.types, used)
     if not scanned.mistakes and not settings.writes:
         mistakes += [(("statement",), text) for text in changes(scanned.text, engine.dialect)]
     rules, found = compile_rules(settings.allow or (), parameters)
@@ -205,7 +209,8 @@ def _make(
     if mistakes:
         return None, mistakes
     whole = configuration.settings
-    statement = render(name, scanned, engine, parameters.types, writes=settings.writes)
+    outputs = procedures.outputs_of(settings)
+    statement = render(name, scanned, engine, parameters.types, writes=settings.writes, outputs=outputs)
     default_scopes = () if settings.any_scopes else whole.auth.default_scopes
     tool = Tool(
         name=name,

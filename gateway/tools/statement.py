@@ -20,10 +20,11 @@ from sqlglot.dialects.dialect import Dialect
 from sqlglot.errors import TokenError
 from sqlglot.tokenizer_core import Token, TokenType
 
-from gateway.database.engine import Engine, Statement
+from gateway.database.engine import CallsProcedures, Engine, Output, Statement
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _SPACE_OR_LINE_COMMENT: Final = re.compile(r"\s+|--[^\r\n]*")
+_BLOCKS: Final = frozenset({"BEGIN", "DECLARE"})
 _RUNS_IN_MYSQL: Final = ("/*!", "/*M!")
 """What looks like a comment and is SQL to MySQL and MariaDB (MySQL manual, Comments)."""
 _SESSION_CONTROL: Final = frozenset(
@@ -71,7 +72,7 @@ def scan(sql: str, dialect: str, declared: Iterable[str]) -> Scan:
         tokens = tokenize(sql, dialect)
     except TokenError as error:
         return Scan(sql, (), (_unreadable(sql, dialect, error),))
-    text, tokens, mistakes = _single(sql, tokens)
+    text, tokens, mistakes = (sql, tokens, []) if _is_block(tokens, dialect) else _single(sql, tokens)
     mistakes += _misread(text, tokens, dialect)
     if not tokens:
         return Scan(text, (), (*mistakes, "the statement is empty"))
@@ -99,7 +100,15 @@ def where(sql: str, position: int) -> str:
     return f"line {line}, column {column}"
 
 
-def render(name: str, found: Scan, engine: Engine, types: Mapping[str, str], *, writes: bool) -> Statement:
+def render(
+    name: str,
+    found: Scan,
+    engine: Engine,
+    types: Mapping[str, str],
+    *,
+    writes: bool,
+    outputs: Sequence[Output] = (),
+) -> Statement:
     """The statement with the engine's placeholders; call it only where nothing is mistaken.
 
     Numbered placeholders ($1, ?1) reuse one number for one name; others repeat.
@@ -110,22 +119,27 @@ def render(name: str, found: Scan, engine: Engine, types: Mapping[str, str], *, 
         engine: whose placeholders to write.
         types: the JSON Schema type of each parameter.
         writes: whether the statement changes data.
+        outputs: what it gives out, on an engine that calls procedures.
     """
+    given = {each.name: index for index, each in enumerate(outputs, 1)}
     is_numbered = engine.placeholder(1, "x") != engine.placeholder(2, "x")
     order: list[str] = []
     pieces: list[str] = []
     done = 0
     for item in found.placeholders:
+        before = found.text[done : item.start]
+        done = item.end
+        if item.name in given and isinstance(engine, CallsProcedures):
+            pieces += [before, _apart(before), engine.output(given[item.name])]
+            continue
         if is_numbered and item.name in order:
             position = order.index(item.name) + 1
         else:
             order.append(item.name)
             position = len(order)
-        before = found.text[done : item.start]
         pieces += [before, _apart(before), engine.placeholder(position, item.name)]
-        done = item.end
     pieces.append(found.text[done:])
-    return Statement(name, "".join(pieces), tuple(order), tuple(types[each] for each in order), writes)
+    return Statement(name, "".join(pieces), tuple(order), tuple(types[each] for each in order), writes, tuple(outputs))
 
 
 @cache
@@ -149,6 +163,11 @@ def _single(sql: str, tokens: Sequence[Token]) -> tuple[str, list[Token], list[s
     if further:
         return sql, list(tokens), [f"a second statement begins at {where(sql, further[0].start)}; a tool has one"]
     return sql[: tokens[ends[0]].start], list(tokens[: ends[0]]), []
+
+
+def _is_block(tokens: Sequence[Token], dialect: str) -> bool:
+    """Whether it is a PL/SQL block, whose semicolons are its own."""
+    return dialect == "oracle" and bool(tokens) and tokens[0].text.upper() in _BLOCKS
 
 
 def _placeholders(sql: str, tokens: Sequence[Token]) -> Iterable[Placeholder]:

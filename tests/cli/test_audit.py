@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -160,7 +161,7 @@ def test_the_recipe_for_archives_runs_as_it_stands(tmp_path: Path, key: str) -> 
     log, archive, programs = tmp_path / "log", tmp_path / "archive", tmp_path / "bin"
     for folder in (log, archive, programs):
         folder.mkdir()
-    (programs / "gateway").write_text(f'#!/bin/sh\nexec {sys.executable} -m gateway.cli.main "$@"\n')
+    (programs / "gateway").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m gateway.cli.main "$@"\n')
     (programs / "gateway").chmod(0o755)
     lines = two_chains(20, 20)
     write(log / "audit-20261102T000000.000000Z.jsonl", lines[:15])

@@ -151,11 +151,12 @@ MISTAKES = {
     ),
     "no engine": (
         "sources:\n  shop: {path: a}",
-        "2: sources.shop.engine: missing; expected one of mysql, postgresql, sqlite",
+        "2: sources.shop.engine: missing; expected one of mysql, oracle, postgresql, sqlite",
     ),
     "engine of another version": (
-        "sources:\n  shop:\n    engine: oracle",
-        '3: sources.shop.engine: expected an engine of this version, mysql or postgresql or sqlite, got text "oracle"',
+        "sources:\n  shop:\n    engine: db2",
+        "3: sources.shop.engine: expected an engine of this version, mysql or oracle or postgresql or sqlite, "
+        'got text "db2"',
     ),
     "bad name": (
         "sources:\n  1shop: {engine: sqlite, path: a}",
@@ -323,7 +324,7 @@ def test_every_mistake_is_shown_at_once_in_order_of_lines(desk: Desk) -> None:
         "    database: ${env:DATABASE}\n"
         "    user: reader\n"
         "    pool: {min: 5, max: 1}\n"
-        "  other: {engine: oracle}\n"
+        "  other: {engine: db2}\n"
         "tools:\n"
         "  one: {description: ${env:TEXT}, source: shp, statement: select 1}\n".replace("${env:TEXT}", "'${env:TEXT}'")
         + "  two: {source: other, writes: true}\n"
@@ -335,7 +336,8 @@ def test_every_mistake_is_shown_at_once_in_order_of_lines(desk: Desk) -> None:
         "5: sources.shop.hots: unknown key",
         "6: sources.shop.database: set the environment variable DATABASE, or give a default: ${env:DATABASE:-...}",
         "8: sources.shop.pool.min: expected at most pool.max, which is 1, got 5",
-        '9: sources.other.engine: expected an engine of this version, mysql or postgresql or sqlite, got text "oracle"',
+        "9: sources.other.engine: expected an engine of this version, mysql or oracle or postgresql or sqlite, "
+        'got text "db2"',
         "11: tools.one.description: set the environment variable TEXT, or give a default: ${env:TEXT:-...}",
         "11: tools.one.source: there is no source of this name",
         "12: tools.two.description: missing",

@@ -83,7 +83,7 @@ def test_example_with_references_loads_and_is_not_marked(desk: Desk) -> None:
         ("server: {call_timeout: 60}", "server.call_timeout"),
         ("server: {max_request_bytes: 1MB}", "server.max_request_bytes"),
         ("server: {numbers: maybe}", "server.numbers"),
-        ("sources: {a: {engine: oracle}}", "sources.a.engine"),
+        ("sources: {a: {engine: db2}}", "sources.a.engine"),
         ("sources: {a: {path: b}}", "sources.a"),
         ("sources: {a: {engine: sqlite, host: b, path: c}}", "sources.a"),
         ("sources: {a: {engine: sqlite, path: c, pool: {min: -1}}}", "sources.a.pool.min"),

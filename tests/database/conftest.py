@@ -12,6 +12,8 @@ import pytest
 from gateway.config.sources import AnySource, SqliteSettings
 from tests.servers.containers import MysqlContainer, has_engine
 from tests.servers.mariadb import MariadbServer
+from tests.servers.oracle.container import OracleContainer
+from tests.servers.oracle.server import OracleServer
 from tests.servers.postgresql import PostgresqlServer
 
 
@@ -44,10 +46,10 @@ def make_sqlite(path: Path) -> None:
     db.close()
 
 
-ENGINES = ["sqlite", "postgresql", "postgresql+pgbouncer", "mysql"]
+ENGINES = ["sqlite", "postgresql", "postgresql+pgbouncer", "mysql", "oracle"]
 
 
-@pytest.fixture(params=[*ENGINES, *(["mysql_container"] if has_engine() else [])])
+@pytest.fixture(params=[*ENGINES, *(["mysql_container", "oracle_container"] if has_engine() else [])])
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     """Every engine in turn, with the same table `item (id, label)` of three rows."""
     if request.param == "sqlite":
@@ -68,6 +70,10 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
         )
     if request.param == "mysql":
         return await mysql_database(request.getfixturevalue("mariadb"))
+    if request.param == "oracle":
+        return await oracle_database(request.getfixturevalue("oracle"))
+    if request.param == "oracle_container":
+        return await oracle_itself(request.getfixturevalue("oracle_container"))
     if request.param == "mysql_container":
         numbers = "with recursive n(i) as (select 1 union all select i + 1 from n where i < :n) select i from n"
         whole = await mysql_database(request.getfixturevalue("mysql_container"))
@@ -102,4 +108,38 @@ async def mysql_database(server: MariadbServer | MysqlContainer) -> Database:
         series="select seq as i from seq_1_to_1000000 limit :n",
         typed="select id, label from item where id = :id",
         breaks="select 9223372036854775807 + :n as n",
+    )
+
+
+async def oracle_database(server: OracleServer) -> Database:
+    """The stand-in speaks Oracle's protocol and SQLite's SQL."""
+    await server.execute(
+        "drop table if exists item; create table item (id integer primary key, label varchar2(100) not null unique);"
+        "insert into item values (1, 'one'), (2, 'two'), (3, 'three')"
+    )
+    numbers = "with recursive n(i) as (select 1 union all select i + 1 from n{}) select {} from n"
+    return Database(
+        "oracle",
+        server.settings,
+        endless=numbers.format("", 'count(*) as "n"'),
+        series=numbers.format(" where i < :n", "i") + " where :n > 0",
+        typed='select id as "id", label as "label" from item where id = :id',
+        breaks='select abs(-9223372036854775808 + 0 * :n) as "n"',
+    )
+
+
+async def oracle_itself(server: OracleContainer) -> Database:
+    """Oracle 23ai, whose SQL needs no FROM."""
+    await server.execute(
+        "drop table if exists item purge",
+        "create table item (id integer primary key, label varchar2(100) not null unique)",
+        "insert into item values (1, 'one'), (2, 'two'), (3, 'three')",
+    )
+    return Database(
+        "oracle",
+        server.settings,
+        endless='select count(*) as "n" from all_objects a, all_objects b, all_objects c, all_objects d',
+        series="select i from (select level as i from dual connect by level <= :n) where i <= :n",
+        typed='select id as "id", label as "label" from item where id = :id',
+        breaks='select 1 / (0 * :n) as "n"',
     )

@@ -52,7 +52,7 @@ async def test_shapes_are_learned_and_broken_statements_named(database: Database
         }
         assert "nothing" in source.broken["missing"].detail
         assert "nothing" not in source.broken["missing"].message
-        assert "'id'" in source.broken["twice"].detail
+        assert "'id'" in source.broken["twice"].detail.lower()
 
 
 async def test_progress_has_three_stages_at_least(database: Database) -> None:
@@ -122,15 +122,21 @@ async def test_a_write_commits_and_tells_how_many(database: Database) -> None:
         assert (await run(source, insert, 4, "four")).affected == 1
         update = statement(source.engine, "update item set label = upper(label)", name="update", writes=True)
         assert (await run(source, update)).affected == 4
-        returning = statement(
-            source.engine, "delete from item where id > 2 returning id, label", name="delete", writes=True
-        )
-        gone = await run(source, returning, max_rows=1)
-        assert gone.affected == 2
-        assert gone.is_truncated
-        assert [list(row) for row in gone.rows] == [[3, "THREE"]]
+        delete = statement(source.engine, "delete from item where id > 2", name="delete", writes=True)
+        assert (await run(source, delete)).affected == 2
         left = await run(source, statement(source.engine, "select count(*) as n from item", name="count"))
         assert left.rows[0][0] == 2
+
+
+async def test_a_write_gives_back_rows(database: Database) -> None:
+    if database.name == "oracle":
+        pytest.skip("Oracle returns a write's rows into variables only")
+    async with reached(database.settings(access="read-write")) as source:
+        text = "delete from item where id > 1 returning id, label"
+        gone = await run(source, statement(source.engine, text, writes=True), max_rows=1)
+        assert gone.affected == 2
+        assert gone.is_truncated
+        assert [list(row) for row in gone.rows] == [[2, "two"]]
 
 
 async def test_a_broken_rule_undoes_the_write(database: Database) -> None:
@@ -183,13 +189,13 @@ async def test_columns_are_learned_anew_when_the_table_changes(database: Databas
     async with reached(database.settings(access="read-write")) as source:
         everything = statement(source.engine, "select * from item where id = :id", name="everything", id="integer")
         assert len((await run(source, everything, 1)).columns) == 2
-        alter = statement(source.engine, "alter table item add column extra text", name="alter", writes=True)
+        alter = statement(source.engine, "alter table item add extra varchar(10)", name="alter", writes=True)
         await run(source, alter)
         for _ in range(4):
             table = await run(source, everything, 1)
-            assert [column.name for column in table.columns] == ["id", "label", "extra"]
+            assert [column.name.lower() for column in table.columns] == ["id", "label", "extra"]
             assert list(table.rows[0]) == [1, "one", None]
-        assert [column.name for column in source.shapes["everything"]] == ["id", "label", "extra"]
+        assert [column.name.lower() for column in source.shapes["everything"]] == ["id", "label", "extra"]
 
 
 async def test_random_cancellation_leaks_nothing(database: Database, tally: Tally) -> None:

@@ -16,7 +16,7 @@ POOL = {"min": 1, "max": 2, "acquire_timeout": "1s"}
 LIMITS = {"connect_timeout": "500ms", "statement_timeout": "500ms", "pool": POOL}
 
 
-@pytest.fixture(params=["own_postgresql", "own_mariadb"])
+@pytest.fixture(params=["own_postgresql", "own_mariadb", "own_oracle"])
 def server(request: pytest.FixtureRequest) -> Any:
     """A server of this test's own, of each engine in turn."""
     return request.getfixturevalue(request.param)

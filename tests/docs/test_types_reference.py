@@ -13,7 +13,7 @@ import pytest
 from gateway.database.engine import Kind
 from gateway.database.sqlite_types import kind_of
 from gateway.tools.results import exact_numbers
-from tests.database import test_mysql_types, test_postgresql_types
+from tests.database import test_mysql_types, test_oracle_types, test_postgresql_types
 
 PAGE: Final = Path(__file__).parents[2] / "docs/reference/types.md"
 WORDS: Final = {
@@ -71,6 +71,10 @@ def mysql() -> list[str]:
     return lines((name, kind, value) for _, _, name, kind, value in test_mysql_types.TABLE)
 
 
+def oracle() -> list[str]:
+    return lines((name, kind, value) for _, _, name, kind, value in test_oracle_types.TABLE)
+
+
 def sqlite() -> list[str]:
     table = ["| declared type | JSON |", "|---|---|"]
     return table + [
@@ -79,7 +83,8 @@ def sqlite() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("heading", "expected"), [("PostgreSQL", postgresql()), ("MySQL and MariaDB", mysql()), ("SQLite", sqlite())]
+    ("heading", "expected"),
+    [("PostgreSQL", postgresql()), ("MySQL and MariaDB", mysql()), ("Oracle", oracle()), ("SQLite", sqlite())],
 )
 def test_tables_are_what_the_tests_expect(heading: str, expected: list[str]) -> None:
     parts = re.split(r"^## (.+)$", PAGE.read_text(), flags=re.MULTILINE)

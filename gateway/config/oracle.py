@@ -1,0 +1,118 @@
+"""Contradictions in the settings of an Oracle source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import Final
+
+from gateway.config.problems import Finding, KeyPath
+from gateway.config.sources import OracleSettings
+
+ATTRIBUTES: Final = ("userenv.client_identifier", "userenv.client_info")
+"""What of the session itself may be told who calls; the other names are application contexts."""
+_CREDENTIALS: Final = re.compile(r"^[^(@]*/[^(@]*@|\((?:USER|PASSWORD)\s*=", re.IGNORECASE)
+_ALIAS: Final = re.compile(r"[\w.-]+")
+
+
+def contradictions(path: KeyPath, source: OracleSettings) -> Iterator[Finding]:
+    """What is wrong with where a source is, how it is secured, and how it logs in."""
+    yield from _place(path, source)
+    yield from _security(path, source)
+    yield from _login(path, source)
+    yield from _session(path, source)
+
+
+def _place(path: KeyPath, source: OracleSettings) -> Iterator[Finding]:
+    given = [name for name in ("host", "hosts", "dsn") if getattr(source, name)]
+    if not given:
+        yield Finding((*path, "host"), "missing; give host, hosts or dsn", ((*path, "hosts"), (*path, "dsn")))
+    for other in given[1:]:
+        message = f"expected one of host, hosts and dsn, got {' and '.join(given)}"
+        yield Finding((*path, other), message, ((*path, given[0]),))
+    if source.dsn is None:
+        if source.service is None:
+            yield Finding((*path, "service"), "missing; it is the service name that the listener knows")
+        return
+    if source.service is not None:
+        yield Finding((*path, "service"), "expected it within dsn", ((*path, "dsn"),))
+    if _CREDENTIALS.search(source.dsn):
+        yield Finding((*path, "dsn"), "expected no user and password in it; give them as user and password")
+    elif _ALIAS.fullmatch(source.dsn):
+        message = (
+            "expected a connect descriptor or host:port/service; TNS aliases are not resolved,"
+            " and their short names fail the check of certificates"
+        )
+        yield Finding((*path, "dsn"), message)
+
+
+def _security(path: KeyPath, source: OracleSettings) -> Iterator[Finding]:
+    tls, inside = source.tls, (*path, "tls")
+    if tls.server_name is not None:
+        yield Finding(
+            (*inside, "server_name"), "expected server_dn of the source instead; the driver takes no other name"
+        )
+    if source.wallet is not None:
+        for name in ("ca", "certificate", "key"):
+            if getattr(tls, name) is not None:
+                message = f"expected either wallet or tls.{name}, got both"
+                yield Finding((*inside, name), message, ((*path, "wallet"),))
+        if tls.mode == "disable":
+            yield Finding((*inside, "mode"), "a wallet is for TLS; say verify-full", ((*path, "wallet"),))
+    elif source.wallet_password is not None:
+        yield Finding((*path, "wallet_password"), "expected wallet beside it", ((*path, "wallet"),))
+    if tls.mode in (None, "verify-full") and source.server_dn is None:
+        for key, host in _hosts(source):
+            if _is_remote_address(host):
+                message = (
+                    f"expected a host name in full, since certificates are checked for it, got the address {host};"
+                    " or set server_dn"
+                )
+                yield Finding((*path, *key), message, ((*path, "server_dn"),))
+
+
+def _hosts(source: OracleSettings) -> Iterator[tuple[KeyPath, str]]:
+    if source.host is not None:
+        yield ("host",), source.host
+    for index, each in enumerate(source.hosts):
+        yield ("hosts", index, "host"), each.host
+
+
+def _is_remote_address(host: str) -> bool:
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _login(path: KeyPath, source: OracleSettings) -> Iterator[Finding]:
+    if source.token is None:
+        if source.user is None:
+            yield Finding((*path, "user"), "missing; give user and password, or token", ((*path, "token"),))
+    else:
+        for name in ("user", "password"):
+            if getattr(source, name) is not None:
+                yield Finding((*path, "token"), f"expected either {name} or token, got both", ((*path, name),))
+        if source.tls.mode == "disable":
+            message = "expected TLS; a database takes no token without"
+            yield Finding((*path, "tls", "mode"), message, ((*path, "token"),))
+    if source.connection_class is not None and not source.pooled:
+        message = "expected pooled: true beside it"
+        yield Finding((*path, "connection_class"), message, ((*path, "pooled"),))
+
+
+def _session(path: KeyPath, source: OracleSettings) -> Iterator[Finding]:
+    for name in source.session:
+        here = (*path, "session", name)
+        is_attribute = name.lower() in ATTRIBUTES
+        if name.lower().startswith("userenv.") and not is_attribute:
+            yield Finding(here, f"expected one of {' and '.join(ATTRIBUTES)}, or a context of your own")
+        elif is_attribute and name not in ATTRIBUTES:
+            yield Finding(here, f"expected it in lower case: {name.lower()}")
+        elif not is_attribute and source.context_procedure is None:
+            message = "expected context_procedure beside it: only a procedure of the DBA's can set a context"
+            yield Finding(here, message, ((*path, "context_procedure"),))
+    if source.context_procedure is not None and not set(source.session) - set(ATTRIBUTES):
+        message = "expected names under session for it to set, such as app.tenant"
+        yield Finding((*path, "context_procedure"), message, ((*path, "session"),))

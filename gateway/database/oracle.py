@@ -1,0 +1,73 @@
+"""Oracle by python-oracledb in its thin mode: how to reach it, and with what login."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.config.sources import OracleSettings
+from gateway.database import oracle_errors as errors
+from gateway.database import oracle_outputs as outputs
+from gateway.database.failures import failure
+from gateway.database.oracle_binding import name_of
+from gateway.database.oracle_connection import OracleConnection
+from gateway.database.oracle_link import open_first
+from gateway.database.tls import TlsUnusable
+from gateway.database.tokens import Tokens
+from gateway.errors import Code, ToolError
+from gateway.net.oauth import TokenError
+
+
+class OracleEngine:
+    """One Oracle database with one account.
+
+    Args:
+        settings: where it is.
+        name: the source's name, in the server's views of sessions.
+    """
+
+    dialect = "oracle"
+
+    def __init__(self, settings: OracleSettings, name: str = "") -> None:
+        self._settings = settings
+        self._name = name
+        self._tokens = Tokens(settings.token) if settings.token else None
+
+    def placeholder(self, position: int, name: str) -> str:
+        """A bind variable of our own naming; one name has one variable, however often it is used."""
+        return f":{name_of(position)}"
+
+    def output(self, position: int) -> str:
+        """The bind variable of an output."""
+        return f":{outputs.name_of(position)}"
+
+    async def connect(self) -> OracleConnection:
+        """Open a connection: TLS, login, session settings.
+
+        Raises the driver's own exceptions, or TlsUnusable.
+        """
+        try:
+            link = await open_first(self._settings, self._name, await self._login())
+        except Exception as error:
+            if self._tokens is not None and self.translate(error).code is Code.LOGIN_FAILED:
+                self._tokens.forget()
+            raise
+        connection = OracleConnection(link, self._settings, self._name)
+        try:
+            await connection.prepare_session()
+        except BaseException:
+            connection.abort()
+            raise
+        return connection
+
+    async def _login(self) -> dict[str, Any]:
+        """The credentials now: a file may have changed, a token may have expired."""
+        if self._tokens is not None:
+            return {"access_token": await self._tokens.token()}
+        password = self._settings.password
+        return {"user": self._settings.user, "password": password.get_secret_value() if password else None}
+
+    def translate(self, error: BaseException) -> ToolError:
+        """Name an exception by its number, or by its class where nobody gave one."""
+        if isinstance(error, TlsUnusable | TokenError):
+            return failure(Code.SOURCE_UNAVAILABLE, error.message)
+        return errors.translate(error)

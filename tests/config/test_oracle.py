@@ -1,0 +1,87 @@
+"""What an Oracle source may say, and what contradicts itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.config.sources import OracleSettings
+from tests.config.conftest import Desk
+
+HERE = "sources: {ora: {engine: oracle, "
+GOOD = "host: db.example.com, service: SHOP, user: reader, "
+TOKEN = "token: {url: https://idp.example.com/token, client_id: a, client_secret: '${env:S}'}, "
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD,
+        "hosts: [{host: a.example.com}, {host: b.example.com, port: 1522}], service: SHOP, user: reader, ",
+        "dsn: 'tcps://db.example.com:2484/SHOP', user: reader, ",
+        "dsn: '(DESCRIPTION=(ADDRESS=(PROTOCOL=tcps)(HOST=a)(PORT=2484))(CONNECT_DATA=(SERVICE_NAME=S)))', user: r, ",
+        GOOD.replace("user: reader", TOKEN.removesuffix(", ")),
+        GOOD + "wallet: wallet, wallet_password: '${env:S}', ",
+        GOOD + "pooled: true, connection_class: GATEWAY, ",
+        GOOD + "session: {userenv.client_identifier: subject}, ",
+        GOOD + "session: {app.tenant: 'claim:tenant'}, context_procedure: SECURITY.APP_CTX.SET_VALUE, ",
+        GOOD + "credentials: [{when: {scope: hr}, user: 'reader[hr_app]', password: '${env:S}'}], ",
+        GOOD.replace("db.example.com", "127.0.0.1"),
+        GOOD.replace("db.example.com", "10.0.0.7") + "server_dn: 'CN=db', ",
+        GOOD.replace("db.example.com", "10.0.0.7") + "tls: {mode: verify-ca}, ",
+    ],
+)
+def test_what_fits_is_taken(desk: Desk, text: str) -> None:
+    desk.environment["S"] = "secret"
+    source = desk.load(f"{HERE}{text}}}}}").settings.sources["ora"]
+    assert isinstance(source, OracleSettings)
+
+
+MISTAKES = {
+    "nowhere": ("user: r", ["host: missing; give host", "service: missing"]),
+    "twice somewhere": (
+        GOOD + "dsn: 'h/S'",
+        ["dsn: expected one of host, hosts and dsn, got host and dsn", "within dsn"],
+    ),
+    "no service": ("host: db.example.com, user: r", ["service: missing"]),
+    "an alias": ("dsn: SHOP_PROD, user: r", ["TNS aliases are not resolved"]),
+    "a password in the dsn": (
+        "dsn: 'scott/tiger@db.example.com/SHOP', user: r",
+        ["expected no user and password in it"],
+    ),
+    "a user in the descriptor": ("dsn: '(DESCRIPTION=(user = x))', user: r", ["expected no user and password in it"]),
+    "nobody": ("host: db.example.com, service: S", ["user: missing; give user and password, or token"]),
+    "two logins": (GOOD + TOKEN, ["token: expected either user or token, got both"]),
+    "a token in the clear": (
+        GOOD.replace("user: reader", TOKEN + "tls: {mode: disable}"),
+        ["tls.mode: expected TLS; a database takes no token without"],
+    ),
+    "another name": (GOOD + "tls: {server_name: x}", ["tls.server_name: expected server_dn of the source instead"]),
+    "two sources of certificates": (GOOD + "wallet: w, tls: {ca: c}", ["tls.ca: expected either wallet or tls.ca"]),
+    "half a pair": (GOOD + "tls: {certificate: c}", ["tls.certificate: expected key beside it"]),
+    "a wallet without TLS": (GOOD + "wallet: w, tls: {mode: disable}", ["tls.mode: a wallet is for TLS"]),
+    "a password for no wallet": (GOOD + "wallet_password: '${env:S}'", ["wallet_password: expected wallet beside it"]),
+    "an address to verify": (GOOD.replace("db.example.com", "10.0.0.7"), ["host: expected a host name in full"]),
+    "an address among hosts": (
+        "hosts: [{host: '::7'}], service: S, user: r",
+        ["hosts.0.host: expected a host name in full"],
+    ),
+    "a class without a pool": (GOOD + "connection_class: A", ["connection_class: expected pooled: true"]),
+    "nobody sets it": (GOOD + "session: {app.tenant: subject}", ["session.app.tenant: expected context_procedure"]),
+    "not ours to set": (
+        GOOD + "session: {userenv.sid: subject}",
+        ["session.userenv.sid: expected one of userenv.client"],
+    ),
+    "capitals": (GOOD + "session: {USERENV.CLIENT_INFO: subject}", ["expected it in lower case"]),
+    "nothing to set": (GOOD + "context_procedure: p", ["context_procedure: expected names under session"]),
+    "no procedure's name": (GOOD + "context_procedure: 'p; drop', session: {a.b: subject}", ["a procedure's name"]),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_what_contradicts_itself_is_named(desk: Desk, name: str) -> None:
+    text, expected = MISTAKES[name]
+    desk.environment["S"] = "secret"
+    told = desk.problems(f"{HERE}{text}}}}}")
+    assert len(told) == len(expected), told
+    for line, part in zip(told, expected, strict=True):
+        assert part in line
