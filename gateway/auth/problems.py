@@ -13,9 +13,7 @@ def problems(settings: AuthSettings) -> tuple[Problem, ...]:
     """What makes these settings unusable, without any I/O."""
     if settings.mode == "none":
         return ()
-    found = []
-    if not settings.issuers:
-        found.append(Problem(("auth", "issuers"), "at least one issuer is required unless auth.mode is none"))
+    found: list[Problem] = []
     seen: set[str] = set()
     for index, written in enumerate(settings.issuers):
         where = ("auth", "issuers", index)

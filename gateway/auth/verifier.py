@@ -249,7 +249,7 @@ async def open_verifier(
         monotonic: seconds, for refreshes and cool-downs.
 
     Raises:
-        ConfigError: no issuer, one configured twice, a URL that must not be fetched, or an unusable key.
+        ConfigError: an issuer configured twice, a URL that must not be fetched, or an unusable key.
     """
     if found := problems(settings):
         raise ConfigError(found)

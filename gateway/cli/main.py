@@ -22,6 +22,7 @@ an OAuth token and never see a credential."""
 COMMANDS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
     {
         "serve": ("serve the tools of a configuration", "gateway.cli.serve", "configure"),
+        "stdio": ("serve one local client on standard input and output", "gateway.cli.stdio", "configure"),
         "check": ("check a configuration, and its SQL against the databases", "gateway.cli.check", "configure"),
         "call": ("call a tool of a running gateway", "gateway.cli.call", "configure_call"),
         "tools": ("list the tools of a running gateway", "gateway.cli.call", "configure_tools"),

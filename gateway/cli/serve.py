@@ -11,6 +11,7 @@ from typing import Final
 from gateway.cli.loop import run_loop, wait_for_signal
 from gateway.config.loader import Configuration
 from gateway.server.app import open_gateway
+from gateway.server.listener import StartError
 from gateway.telemetry import logs
 from gateway.tools.loading import load_with_tools
 
@@ -42,8 +43,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def serve_until_signal(configuration: Configuration) -> None:
-    """Serve until told to stop, then close in order."""
-    if configuration.settings.auth.mode == "none":
+    """Serve until told to stop, then close in order.
+
+    Raises:
+        StartError: nobody could call.
+    """
+    auth = configuration.settings.auth
+    if auth.mode != "none" and not auth.issuers:
+        raise StartError("auth.issuers is empty, so nobody could call over HTTP; add one, or use gateway stdio.")
+    if auth.mode == "none":
         _log.warning(
             "AUTHENTICATION IS OFF: whoever reaches this port may call every tool. "
             "Use auth.mode none for development only."

@@ -82,7 +82,7 @@ def _auth(settings: GatewaySettings) -> Iterator[Finding]:
         if not is_loopback(server.host) or (public and not is_loopback(public)):
             message = "none is refused off loopback; use jwt, or listen on 127.0.0.1 without a public_url"
             yield Finding(("auth", "mode"), message, involved)
-    elif not auth.issuers:
+    elif not auth.issuers and settings.stdio is None:
         message = "expected at least one issuer, since auth.mode is jwt; without one nobody may call"
         yield Finding(("auth", "issuers"), message, (("auth", "mode"),))
     if auth.cache.backend == "redis" and settings.redis is None:

@@ -74,6 +74,10 @@ class LimitSettings(Settings):
     """Tool calls of one client that run at once; further ones wait in line, four times as many."""
     concurrency_wait: Annotated[Duration, Field(le=LONGEST_WAIT)] = 3.0
     """How long they wait before they are refused; at most 4s."""
+    listeners_per_caller: Annotated[int, Field(ge=1)] = 20
+    """Streams of `subscriptions/listen` that one subject may hold open through one client; no calls that run."""
+    max_listeners: Annotated[int, Field(ge=1)] = 10000
+    """Such streams of all clients of one process together."""
     failed_logins_per_minute: PerMinute = 20
     """Requests a minute from one address (IPv6: /64) that may fail authentication; one without a token is a quarter."""
     failed_logins_burst: Burst = 10

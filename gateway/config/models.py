@@ -20,6 +20,7 @@ from gateway.config.limits import LimitSettings
 from gateway.config.redis import RedisSettings
 from gateway.config.server import AdminSettings, ServerSettings
 from gateway.config.sources import AnySource
+from gateway.config.stdio import StdioSettings
 from gateway.config.tools import ToolSettings
 from gateway.config.toolsets import ToolsetSettings
 
@@ -52,6 +53,8 @@ class GatewaySettings(Settings):
     """What replicas share; each keeps its own state when absent."""
     deployment: DeploymentSettings = DeploymentSettings()
     """The replicas."""
+    stdio: StdioSettings | None = None
+    """Who may use `gateway stdio` without a token; nobody when absent."""
     sources: Annotated[Mapping[Name, AnySource], AfterValidator(MappingProxyType)] = Field(
         default_factory=lambda: MappingProxyType({})
     )

@@ -84,13 +84,22 @@ class Source:
         required: whether the process is unready without it.
     """
 
-    def __init__(self, name: str, settings: AnySource, engine: Engine, statements: Sequence[Statement]) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: AnySource,
+        engine: Engine,
+        statements: Sequence[Statement],
+        on_shapes: Callable[[], None] = lambda: None,
+    ) -> None:
         self.name = name
         self.settings = settings
         self.engine = engine
         self.required = settings.required
         self._statements = tuple(statements)
         self._shapes: dict[str, tuple[Column, ...]] = {}
+        self._on_shapes = on_shapes
+        self._has_news = False
         self._broken: dict[str, ToolError] = {}
         self._budget = Budget(settings.pool.max)
         self._shares = Shares(settings.pool)
@@ -165,7 +174,7 @@ class Source:
         pool: Pool | None = None,
         engine: Engine | None = None,
     ) -> Lease[Session]:
-        limit, learn, used = self.settings.statement_timeout, self._learn, engine or self.engine
+        limit, learn, used = self.settings.statement_timeout, self._relearn, engine or self.engine
         return Lease(pool or self._pool, call, patience, lambda member: Session(member, used, limit, learn, identity))
 
     def patience(self) -> Patience:
@@ -204,6 +213,7 @@ class Source:
             for statement in self._statements:
                 if statement.name in missing and await self._prepare_one(statement):
                     missing.discard(statement.name)
+            self._tell_news()
             if missing:
                 await asyncio.sleep(_REPREPARE if missing <= self._broken.keys() else 1.0)
 
@@ -225,7 +235,18 @@ class Source:
         """Remember the columns of a result, which a change of the schema may have changed."""
         if self._shapes.get(statement.name) != columns:
             self._shapes[statement.name] = distinct(statement, columns)
+            self._has_news = True
         self._broken.pop(statement.name, None)
+
+    def _relearn(self, statement: Statement, columns: tuple[Column, ...]) -> None:
+        """Learn from a call, which finds a changed schema first."""
+        self._learn(statement, columns)
+        self._tell_news()
+
+    def _tell_news(self) -> None:
+        if self._has_news:
+            self._has_news = False
+            self._on_shapes()
 
 
 def distinct(statement: Statement, columns: tuple[Column, ...]) -> tuple[Column, ...]:
@@ -246,7 +267,10 @@ def distinct(statement: Statement, columns: tuple[Column, ...]) -> tuple[Column,
 
 @asynccontextmanager
 async def open_sources(
-    settings: GatewaySettings, engines: Mapping[str, Engine], statements: Mapping[str, Sequence[Statement]]
+    settings: GatewaySettings,
+    engines: Mapping[str, Engine],
+    statements: Mapping[str, Sequence[Statement]],
+    on_shapes: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Mapping[str, Source]]:
     """Every configured source, connecting in the background; closed at the end, all at once and bounded.
 
@@ -254,9 +278,11 @@ async def open_sources(
         settings: the configuration.
         engines: an engine for each source, by the source's name.
         statements: the tools' statements, by the source's name.
+        on_shapes: called when the columns of results became known, or became others; must not block.
     """
     sources = {
-        name: Source(name, source, engines[name], statements.get(name, ())) for name, source in settings.sources.items()
+        name: Source(name, source, engines[name], statements.get(name, ()), on_shapes)
+        for name, source in settings.sources.items()
     }
     try:
         for source in sources.values():

@@ -13,6 +13,7 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.errors import Refused
 from gateway.server.headers import Headers
 
 STREAM_AFTER: Final = 5.0
@@ -22,6 +23,7 @@ KEEP_ALIVE: Final = 15.0
 MAX_PENDING: Final = 64
 """Progress lines kept for a slow reader; older ones are dropped, which keeps the sequence rising."""
 
+_COMMENT: Final = b": keep-alive\n\n"
 _STREAM_HEADERS: Final = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-cache, no-transform",
@@ -75,7 +77,7 @@ class _Stream:
                 async with asyncio.timeout(KEEP_ALIVE):
                     await self._wake.wait()
             except TimeoutError:
-                await response.write(b": keep-alive\n\n")
+                await response.write(_COMMENT)
 
 
 class Answer:
@@ -88,7 +90,7 @@ class Answer:
         may_stream: whether the client accepts `text/event-stream`.
     """
 
-    __slots__ = ("_headers", "_may_stream", "_own", "_request", "_stream", "_timer")
+    __slots__ = ("_direct", "_headers", "_may_stream", "_own", "_request", "_stream", "_timer")
 
     def __init__(self, request: web.BaseRequest, own: dict[str, str], headers: Headers, *, may_stream: bool) -> None:
         self._request = request
@@ -96,6 +98,7 @@ class Answer:
         self._headers = headers
         self._may_stream = may_stream
         self._stream: _Stream | None = None
+        self._direct: web.StreamResponse | None = None
         self._timer: asyncio.TimerHandle | None = None
         if may_stream:
             self._timer = asyncio.get_running_loop().call_later(STREAM_AFTER, self._open)
@@ -105,9 +108,28 @@ class Answer:
         if self._may_stream:
             self._open().say(message)
 
+    async def tell(self, message: bytes) -> None:
+        """Send a message on a stream that stays open, without a writer of its own; not to be mixed with `notify`."""
+        if not self._may_stream:
+            raise Refused(406, "Accept must include text/event-stream: this method answers with a stream.")
+        if self._direct is None:
+            self._stop_timer()
+            self._direct = self._streaming()
+            await self._direct.prepare(self._request)
+        await self._direct.write(_event(message))
+
+    async def keep_alive(self) -> None:
+        """Write a comment line on the open stream."""
+        if self._direct is not None:
+            await self._direct.write(_COMMENT)
+
     async def finish(self, message: bytes, status: int, headers: Mapping[str, str] | None = None) -> web.StreamResponse:
         """Send the result or error; on a stream the status has long been 200."""
         self._stop_timer()
+        if self._direct is not None:
+            await self._direct.write(_event(message))
+            await self._direct.write_eof()
+            return self._direct
         if self._stream is not None:
             return await self._stream.end(message)
         said = {**self._own, **headers} if headers else self._own
@@ -126,7 +148,10 @@ class Answer:
     def _open(self) -> _Stream:
         if self._stream is None:
             self._stop_timer()
-            response = web.StreamResponse(headers=self._own | _STREAM_HEADERS)
-            self._headers.complete(self._request, response)
-            self._stream = _Stream(self._request, response)
+            self._stream = _Stream(self._request, self._streaming())
         return self._stream
+
+    def _streaming(self) -> web.StreamResponse:
+        response = web.StreamResponse(headers=self._own | _STREAM_HEADERS)
+        self._headers.complete(self._request, response)
+        return response

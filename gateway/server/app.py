@@ -23,8 +23,10 @@ from gateway.server.cors import Cors
 from gateway.server.crowd import Crowd, connections_that_fit
 from gateway.server.doors import doors
 from gateway.server.endpoint import endpoints
+from gateway.server.events import Announcements
 from gateway.server.headers import Headers
 from gateway.server.health import Health
+from gateway.server.listen import Listening
 from gateway.server.listener import StartError, bind, listen, running
 from gateway.server.mcp import Background
 from gateway.server.reception import Desk, Reception
@@ -54,6 +56,7 @@ class Gateway:
         snapshot: what it serves.
         admission: what it counts of its clients.
         sessions: those of its clients, where sessions are on.
+        announcements: who is told of changes, and how they are announced.
     """
 
     url: str
@@ -61,6 +64,7 @@ class Gateway:
     snapshot: Snapshot
     admission: Admission
     sessions: Sessions
+    announcements: Announcements
 
     async def until_ready(self, limit: float = 10.0) -> None:
         """Wait until calls can be served.
@@ -95,10 +99,11 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     async with AsyncExitStack() as stack:
         stack.enter_context(tracing.open_tracing())
         audit = await stack.enter_async_context(open_audit(configuration))
-        snapshot = await stack.enter_async_context(open_snapshot(configuration, audit))
+        announcements = Announcements()
+        snapshot = await stack.enter_async_context(open_snapshot(configuration, audit, announcements))
         background = Background()
         stack.push_async_callback(background.drain)
-        sessions = await stack.enter_async_context(open_sessions(configuration.settings.features))
+        sessions = await stack.enter_async_context(open_sessions(configuration.settings.features, announcements))
         health = Health(lambda: snapshot)
         admin = configuration.settings.admin
         admin_socket = bind(admin.host, admin.port, "admin")
@@ -114,11 +119,13 @@ async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
         base_url = (settings.public_url or local_url).rstrip("/")
         shared = snapshot.redis if configuration.settings.limits.backend == "redis" else None
         admission = Admission(configuration.settings.limits, shared)
-        routes = _routes(snapshot, health, background, admission, sessions, base_url)
+        routes = _routes(snapshot, health, background, admission, sessions, Listening(announcements), base_url)
         await stack.enter_async_context(_listening(routes.serve, main_socket, settings))
+        stack.callback(announcements.close)
         stack.callback(_begin_to_stop, health, background, sessions, settings.shutdown_grace)
         stack.callback(audit.note, events.GATEWAY_STOP, {"url": local_url + PATH})
-        gateway = Gateway(local_url + PATH, _url(admin.host, admin_socket), snapshot, admission, sessions)
+        admin_url = _url(admin.host, admin_socket)
+        gateway = Gateway(local_url + PATH, admin_url, snapshot, admission, sessions, announcements)
         _log.info("serving", extra={"url": gateway.url, "admin_url": gateway.admin_url, "tools": len(snapshot.catalog)})
         note_start(audit, configuration, gateway.url)
         yield gateway
@@ -137,6 +144,7 @@ def _routes(
     background: Background,
     admission: Admission,
     sessions: Sessions,
+    listening: Listening,
     base_url: str,
 ) -> Routes:
     """The agents' listener: the endpoints, their OAuth metadata, and health."""
@@ -147,7 +155,7 @@ def _routes(
     for endpoint in endpoints(snapshot.settings, base_url):
         scopes = endpoint.catalog(snapshot).entry_scopes
         refusals = Refusals(base_url + _METADATA + endpoint.path, scopes)
-        stateless = Transport(endpoint, background, refusals, admission, headers)
+        stateless = Transport(endpoint, background, refusals, admission, listening, headers)
         for door in doors(endpoint, stateless, sessions, snapshot.settings.features, headers):
             refusals = Refusals(base_url + _METADATA + door.resource, scopes, door.counter.methods)
             routes.add(door.path, partial(reception.receive, Desk(endpoint, door.counter, refusals)))

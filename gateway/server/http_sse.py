@@ -18,7 +18,7 @@ from gateway.server.record import Record
 from gateway.server.sessions import Owner, Session, Sessions, owner_of
 from gateway.server.sessions_http import expiry, with_changes
 from gateway.server.sessions_reader import Reader, frame
-from gateway.server.sessions_work import Work
+from gateway.server.sessions_work import Brief, Work
 from gateway.server.snapshot import Snapshot
 from gateway.server.transport import MAX_METHOD, Outcome, Transport, read_body, reporter
 
@@ -36,7 +36,7 @@ def messages_path(toolset: str) -> str:
     return f"/messages/{toolset}" if toolset else "/messages"
 
 
-class SseSession(Session):
+class SseSession(Session, Brief):
     """A session of HTTP+SSE, 2024-11-05: it lives as long as its one stream.
 
     Attributes:

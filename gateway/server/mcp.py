@@ -12,20 +12,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import mcp_types as types
 import orjson
-from anyio import Event
 from mcp.server.caching import CacheHint
 from mcp.server.connection import Connection
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.server import Server
 from mcp.server.runner import ServerRunner
-from mcp.shared.dispatcher import CallOptions
-from mcp.shared.exceptions import MCPError, NoBackChannelError
+from mcp.shared.exceptions import MCPError
 from mcp.shared.message import ServerMessageMetadata
-from mcp.shared.transport_context import TransportContext
 from mcp_types import SERVER_INFO_META_KEY
 from mcp_types.methods import validate_client_request
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
@@ -34,8 +31,11 @@ from pydantic import ValidationError
 from gateway import __version__
 from gateway.context import Call
 from gateway.errors import ProtocolError
+from gateway.server import listen
 from gateway.server.admission import Admission
-from gateway.server.jsonrpc import Message, notification_bytes
+from gateway.server.dispatch import DispatchContext
+from gateway.server.jsonrpc import Message
+from gateway.server.outlet import Outlet
 from gateway.server.snapshot import Snapshot
 from gateway.telemetry import tracing
 from gateway.tools.audited import audited
@@ -81,13 +81,6 @@ class Background:
             await asyncio.gather(*late, return_exceptions=True)
 
 
-class Notifies(Protocol):
-    """Where notifications go that belong to one request."""
-
-    def notify(self, message: bytes) -> None:
-        """Send one ahead of the result; never blocks."""
-
-
 @dataclass(slots=True)
 class Exchange:
     """One JSON-RPC request in the works: what handlers read, and what they leave for the transport.
@@ -96,9 +89,10 @@ class Exchange:
         call: who asks, and until when.
         snapshot: the configuration that this request began with.
         catalog: the tools of the door that it came through.
-        answer: where notifications go.
+        outlet: where notifications go.
         background: where a write goes on whose client has left.
         admission: what the client may call, and how much at once.
+        listening: where the client may be told of changes.
         is_modern: whether the client speaks 2026-07-28 or later.
         result: a tool call's outcome, once there is one.
         tool: the tool's name, once it is known to exist.
@@ -108,45 +102,14 @@ class Exchange:
     call: Call
     snapshot: Snapshot
     catalog: Catalog
-    answer: Notifies
+    outlet: Outlet
     background: Background
     admission: Admission
+    listening: listen.Listening
     is_modern: bool
     result: ToolResult | None = None
     tool: str = ""
     address: str = ""
-
-
-_TRANSPORT: Final = TransportContext(kind="streamable-http", can_send_request=False)
-
-
-@dataclass(slots=True)
-class DispatchContext:
-    """The SDK's view of one exchange (`mcp.shared.dispatcher.DispatchContext`): it can notify, never ask."""
-
-    request_id: str | int
-    message_metadata: ServerMessageMetadata
-    answer: Notifies
-    transport: TransportContext = _TRANSPORT
-    can_send_request: bool = False
-
-    @property
-    def cancel_requested(self) -> Event:
-        """Never set: a client cancels by leaving, and its request's task with it."""
-        return Event()
-
-    async def send_raw_request(
-        self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
-    ) -> dict[str, Any]:
-        """Refuse: a gateway has nothing to ask of its client."""
-        raise NoBackChannelError(method)
-
-    async def notify(self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None) -> None:
-        """Queue a notification on this request's stream."""
-        self.answer.notify(notification_bytes(method, params or {}))
-
-    async def progress(self, progress: float, total: float | None = None, message: str | None = None) -> None:
-        """Report nothing: a call tells its stages through `Call.report`."""
 
 
 Context = ServerRequestContext[Snapshot, Exchange]
@@ -214,14 +177,30 @@ _EMPTY_LISTS: Final = {
 }
 
 
-def build_server(about: str = "") -> Server[Snapshot]:
+class _Server(Server[Snapshot]):
+    """The SDK's server; it tells of changed tools, though not through the SDK's own handler."""
+
+    tells_of_changes = False
+
+    def get_capabilities(
+        self, *args: Any, protocol_version: str | None = None, **named: Any
+    ) -> types.ServerCapabilities:
+        """What `server/discover` and `initialize` announce."""
+        found = super().get_capabilities(*args, protocol_version=protocol_version, **named)
+        if self.tells_of_changes or protocol_version in MODERN_PROTOCOL_VERSIONS:
+            found.tools = types.ToolsCapability(list_changed=True)
+        return found
+
+
+def build_server(about: str = "", *, tells_of_changes: bool = False) -> Server[Snapshot]:
     """The SDK's server with our handlers; one for each door, the snapshot comes with each request.
 
     Args:
         about: what is told of the door before anything else.
+        tells_of_changes: whether clients of the handshake era hear of changed tools, too.
     """
     private, public = CacheHint(_LIST_TTL_MS, "private"), CacheHint(_LIST_TTL_MS, "public")
-    server: Server[Snapshot] = Server(
+    server = _Server(
         _SERVER_INFO["name"],
         title=_SERVER_INFO["title"],
         version=__version__,
@@ -234,6 +213,7 @@ def build_server(about: str = "") -> Server[Snapshot]:
             "resources/templates/list": private,
         },
     )
+    server.tells_of_changes = tells_of_changes
     server.add_request_handler("tools/list", types.PaginatedRequestParams, _list_tools)
     for method, key in _EMPTY_LISTS.items():
         server.add_request_handler(method, types.PaginatedRequestParams, _empty_list(key))
@@ -279,10 +259,15 @@ async def handle(server: Server[Snapshot], exchange: Exchange, message: Message,
         if message.method == "tools/call":
             validate_client_request(message.method, version, message.params)
             return await _call_tool(exchange, message.params or {}, version)
+        if message.method == listen.METHOD and version in MODERN_PROTOCOL_VERSIONS:
+            validate_client_request(message.method, version, message.params)
+            principal, settings = exchange.call.principal, exchange.snapshot.settings
+            meta = await exchange.listening.serve(principal, exchange.outlet, message, settings)
+            return {"resultType": "complete", "_meta": meta | {SERVER_INFO_META_KEY: _SERVER_INFO}}
         # What `serve_one` does, without unwinding the connection's exit stack: nothing of ours is ever put on it.
         # What clients say of themselves was judged with the request and is not used.
         runner = ServerRunner(server, Connection.from_envelope(version, None, None), exchange.snapshot)
-        context = DispatchContext(message.id or 0, ServerMessageMetadata(request_context=exchange), exchange.answer)
+        context = DispatchContext(message.id or 0, ServerMessageMetadata(request_context=exchange), exchange.outlet)
         return await runner.on_request(context, message.method, message.params)
     except MCPError as error:
         raise ProtocolError(error.error.code, error.error.message, data=error.error.data) from error

@@ -11,18 +11,23 @@ import secrets
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from gateway.config.features import FeatureSettings
 from gateway.context import Principal
 from gateway.errors import ProtocolError, RateLimited, Refused
-from gateway.server.jsonrpc import INVALID_REQUEST, RequestId
+from gateway.server.events import Announcements, Kind
+from gateway.server.jsonrpc import INVALID_REQUEST, RequestId, notification_bytes
+from gateway.server.listener import running
 from gateway.server.sessions_events import EventBudget, Log
 from gateway.server.sessions_work import Work
 
 MAX_RUNNING: Final = 32
 """Requests of one session that run at once."""
+TOOLS_CHANGED: Final = notification_bytes("notifications/tools/list_changed", {})
+"""What clients are told when `tools/list` answers otherwise than before."""
+_AT_ONCE: Final = 100
 _ID_BYTES: Final = 32
 _SWEEP: Final = 30.0
 _BUSY_SECONDS: Final = 5.0
@@ -219,10 +224,20 @@ class Sessions:
                 del self._of_owner[session.owner]
             session.end()
 
-    def announce(self, message: bytes) -> None:
-        """Tell every client something that belongs to no request."""
-        for session in list(self._all.values()):
-            session.announce(message)
+    async def announce(self, message: bytes) -> None:
+        """Tell every client something that belongs to no request, a few at a time so that calls are not held up."""
+        everyone = list(self._all.values())
+        for start in range(0, len(everyone), _AT_ONCE):
+            for session in everyone[start : start + _AT_ONCE]:
+                session.announce(message)
+            await asyncio.sleep(0)
+
+    async def tell_changes(self, announcements: Announcements) -> None:
+        """Tell every client of changed tools, until there are no more announcements."""
+        with announcements.listener((Kind.TOOLS,)) as listener:
+            while not listener.is_ended:
+                if await listener.take(_SWEEP) is not None:
+                    await self.announce(TOOLS_CHANGED)
 
     def end_streams(self) -> None:
         """End every stream that waits for nothing that runs, so that clients come back and are judged anew."""
@@ -268,13 +283,12 @@ class Sessions:
 
 
 @asynccontextmanager
-async def open_sessions(settings: FeatureSettings) -> AsyncIterator[Sessions]:
-    """Sessions that are swept while the block runs, and all ended with it."""
+async def open_sessions(settings: FeatureSettings, announcements: Announcements) -> AsyncIterator[Sessions]:
+    """Sessions that are swept and told of changes while the block runs, and all ended with it."""
     sessions = Sessions(settings)
-    sweeper = asyncio.create_task(sessions.sweep())
-    try:
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(sessions.drain)
+        if settings.sessions or settings.http_sse:
+            await stack.enter_async_context(running(sessions.sweep()))
+            await stack.enter_async_context(running(sessions.tell_changes(announcements)))
         yield sessions
-    finally:
-        sweeper.cancel()
-        await asyncio.gather(sweeper, return_exceptions=True)
-        await sessions.drain()

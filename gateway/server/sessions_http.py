@@ -26,7 +26,7 @@ from gateway.server.record import Record
 from gateway.server.sessions import Sessions, StreamableSession, owner_of
 from gateway.server.sessions_events import Stream
 from gateway.server.sessions_reader import Reader
-from gateway.server.sessions_work import Work
+from gateway.server.sessions_work import Brief, Work
 from gateway.server.snapshot import Snapshot
 from gateway.server.transport import MAX_METHOD, Outcome, Transport, accepts, read_body, reporter
 
@@ -39,7 +39,7 @@ _NO_SESSION: Final = "Mcp-Session-Id is missing; start a session with initialize
 _AGAIN: Final = "This session is initialized already; send initialize without Mcp-Session-Id to start another."
 
 
-class Reply:
+class Reply(Brief):
     """The answer to one request: undecided, then JSON, or a stream of the session from the first notification on."""
 
     __slots__ = ("_may_stream", "_session", "decided", "outcome", "reader", "stream")
@@ -246,7 +246,7 @@ class SessionTransport:
             session.touched = asyncio.get_running_loop().time()
 
 
-class _Nowhere:
+class _Nowhere(Brief):
     """Takes the notifications of a request that has none."""
 
     def notify(self, message: bytes) -> None:

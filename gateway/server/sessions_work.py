@@ -6,12 +6,25 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from gateway.errors import REQUEST_CANCELLED
+from gateway.errors import REQUEST_CANCELLED, Refused
 from gateway.server.jsonrpc import RequestId, error_bytes
 from gateway.server.record import Record
 from gateway.server.transport import Outcome
 
 _CANCELLED: Final = "The request was cancelled."
+
+
+class Brief:
+    """What outlets of these revisions share: no request is answered with a stream that stays open."""
+
+    __slots__ = ()
+
+    async def tell(self, message: bytes) -> None:
+        """Refuse: `subscriptions/listen` is for clients of 2026-07-28."""
+        raise Refused(406, "This method is for clients of 2026-07-28.")
+
+    async def keep_alive(self) -> None:
+        """Nothing: the session's streams are kept alive by themselves."""
 
 
 class Work:

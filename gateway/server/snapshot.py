@@ -13,6 +13,7 @@ from gateway.config.models import GatewaySettings
 from gateway.database.sources import Source, open_sources
 from gateway.net.redis import Redis, open_redis
 from gateway.server.audiences import accepting
+from gateway.server.events import Announcements
 from gateway.telemetry.audit.recorder import Audit
 from gateway.tools.catalog import Catalog, build, toolsets
 from gateway.tools.loading import engines_of
@@ -42,12 +43,15 @@ class Snapshot:
 
 
 @asynccontextmanager
-async def open_snapshot(configuration: Configuration, audit: Audit) -> AsyncIterator[Snapshot]:
+async def open_snapshot(
+    configuration: Configuration, audit: Audit, announcements: Announcements
+) -> AsyncIterator[Snapshot]:
     """Build everything a configuration names; databases and providers are reached in the background.
 
     Args:
         configuration: what to serve.
         audit: outlives the snapshot.
+        announcements: outlives it, too; told when a database changed what `tools/list` answers.
 
     Raises:
         ConfigError: a tool cannot be built, or a package is missing.
@@ -58,6 +62,8 @@ async def open_snapshot(configuration: Configuration, audit: Audit) -> AsyncIter
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(settings.redis)) if settings.redis else None
         verifier = await stack.enter_async_context(open_verifier(accepting(settings), redis=redis))
-        sources = await stack.enter_async_context(open_sources(settings, engines, catalog.statements()))
+        sources = await stack.enter_async_context(
+            open_sources(settings, engines, catalog.statements(), announcements.announce_tools_changed)
+        )
         groups, scopes = toolsets(catalog, settings), scope_rules(settings)
         yield Snapshot(settings, verifier, catalog, groups, scopes, sources, audit, redis)

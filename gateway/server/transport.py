@@ -38,13 +38,17 @@ from gateway.server.auditing import note_denial
 from gateway.server.endpoint import Endpoint
 from gateway.server.headers import Headers
 from gateway.server.jsonrpc import Message, error_bytes, notification_bytes, parse, result_bytes, wire_int
+from gateway.server.listen import Listening
+from gateway.server.outlet import Outlet
 from gateway.server.record import Record
 from gateway.server.refusals import Refusals
 from gateway.server.snapshot import Snapshot
 
 _log: Final = logging.getLogger("gateway.server")
-_ASSUMED_VERSION: Final = "2025-03-26"
+ASSUMED_VERSION: Final = "2025-03-26"
+"""What a client speaks that does not say (MCP 2025-06-18, Transports)."""
 MAX_METHOD: Final = 64
+"""Characters of a method in the log."""
 
 
 async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> bytes:
@@ -88,7 +92,7 @@ def accepts(accept: str) -> tuple[bool, bool]:
     return anything or bool(ranges & {"application/json", "application/*"}), "text/event-stream" in ranges
 
 
-def reporter(answer: mcp.Notifies, message: Message) -> Report:
+def reporter(outlet: Outlet, message: Message) -> Report:
     """What turns a line of progress into a notification, if the client asked for progress."""
     token = progress_token_from_params(message.params)
     if token is None:
@@ -97,7 +101,7 @@ def reporter(answer: mcp.Notifies, message: Message) -> Report:
 
     def report(line: str) -> None:
         params = {"progressToken": wire_int(token), "progress": next(steps), "message": line}
-        answer.notify(notification_bytes("notifications/progress", params))
+        outlet.notify(notification_bytes("notifications/progress", params))
 
     return report
 
@@ -129,6 +133,7 @@ class Transport:
         background: where writes are seen through whose client has left.
         refusals: how errors become answers.
         admission: how much of a client's work runs at once.
+        listening: who is told of changes.
         headers: what a stream carries as every answer does.
     """
 
@@ -141,6 +146,7 @@ class Transport:
         background: mcp.Background,
         refusals: Refusals,
         admission: Admission,
+        listening: Listening,
         headers: Headers,
     ) -> None:
         self._endpoint = endpoint
@@ -148,6 +154,7 @@ class Transport:
         self._background = background
         self._refusals = refusals
         self._admission = admission
+        self._listening = listening
         self._headers = headers
 
     async def serve(
@@ -179,11 +186,13 @@ class Transport:
             raise
 
     def exchange(
-        self, call: Call, snapshot: Snapshot, answer: mcp.Notifies, record: Record, *, is_modern: bool
+        self, call: Call, snapshot: Snapshot, outlet: Outlet, record: Record, *, is_modern: bool
     ) -> mcp.Exchange:
         """One request to this door."""
         catalog = self._endpoint.catalog(snapshot)
-        exchange = mcp.Exchange(call, snapshot, catalog, answer, self._background, self._admission, is_modern)
+        exchange = mcp.Exchange(
+            call, snapshot, catalog, outlet, self._background, self._admission, self._listening, is_modern
+        )
         exchange.address = record.address
         return exchange
 
@@ -250,7 +259,7 @@ def _protocol_version(request: web.BaseRequest, exchange: mcp.Exchange, message:
         ProtocolError: the modern ladder refused it.
     """
     if not exchange.is_modern:
-        return request.headers.get(MCP_PROTOCOL_VERSION_HEADER, _ASSUMED_VERSION)
+        return request.headers.get(MCP_PROTOCOL_VERSION_HEADER, ASSUMED_VERSION)
     if duplicated := find_duplicated_routing_header(request.headers.items()):
         raise ProtocolError(HEADER_MISMATCH, f"{duplicated} header appears more than once")
     route = classify_inbound_request(message.body, headers=request.headers)

@@ -25,6 +25,12 @@ async def until(is_so: Callable[[], bool], limit: float) -> None:
             await asyncio.sleep(0.005)
 
 
+async def settled(world: World) -> None:
+    """Wait until everything was told that the start has to tell."""
+    await until(lambda: world.gateway.announcements._timer is None, 5.0)
+    await asyncio.sleep(0)
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One server-sent event."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.server.streams import HELLO, Stream, until
+from tests.server.streams import HELLO, Stream, settled, until
 from tests.world import CONFIGURATION as PLAIN
 from tests.world import Reply, World, open_world
 
@@ -24,6 +24,7 @@ LONG = 10**9
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     folder: Path = tmp_path_factory.mktemp("http_sse")
     async with open_world(folder, CONFIGURATION) as world:
+        await settled(world)
         yield world
 
 
@@ -81,7 +82,7 @@ async def test_a_session_from_the_first_event_to_the_last(world: World) -> None:
         assert (await client.message())["error"]["code"] == -32602
         await client.call("orders_total", identifier=3)
         assert (await client.message())["id"] == 3
-        world.gateway.sessions.announce(b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}')
+        await world.gateway.sessions.announce(b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}')
         assert (await client.message())["method"] == "notifications/tools/list_changed"
     await until(lambda: len(world.gateway.sessions) == 0, 2.0)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.server.streams import HELLO, Client, until
+from tests.server.streams import HELLO, Client, settled, until
 from tests.world import CONFIGURATION as PLAIN
 from tests.world import MODERN, World, open_world
 
@@ -24,6 +24,7 @@ COUNT: dict[str, Any] = {"name": "count_slowly", "arguments": {"n": LONG}}
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     folder: Path = tmp_path_factory.mktemp("sessions")
     async with open_world(folder, CONFIGURATION) as world:
+        await settled(world)
         yield world
 
 
@@ -239,12 +240,12 @@ async def test_the_standalone_stream_tells_of_changes_once(world: World, client:
     async with client.listen() as stream:
         await stream.event()
         assert (await client.send(None, method="GET")).status == 409
-        world.gateway.sessions.announce(note)
+        await world.gateway.sessions.announce(note)
         first = await stream.event()
         assert first.message["method"] == "notifications/tools/list_changed"
     await until(lambda: not client.here.is_connected, 2.0)
     for _ in range(3):
-        world.gateway.sessions.announce(note)
+        await world.gateway.sessions.announce(note)
     async with client.resume(first.id) as stream:
         assert not (await stream.event()).data
         second = await stream.event()
@@ -252,7 +253,7 @@ async def test_the_standalone_stream_tells_of_changes_once(world: World, client:
         # Whoever takes the stream over ends the connection that had it.
         async with client.resume(second.id) as newer:
             await newer.event()
-            world.gateway.sessions.announce(note)
+            await world.gateway.sessions.announce(note)
             third = await newer.event()
             assert await stream.rest(broken=True) == []
     assert [event.id.rpartition("-")[2] for event in (first, second, third)] == ["1", "2", "3"]

@@ -19,7 +19,7 @@ from gateway.config.features import FeatureSettings
 from gateway.errors import RateLimited, Refused
 from gateway.server import sessions_reader
 from gateway.server.sessions import Sessions, StreamableSession
-from tests.server.streams import Client, Stream, until
+from tests.server.streams import Client, Stream, settled, until
 from tests.tally import Tally
 from tests.world import CONFIGURATION as PLAIN
 from tests.world import World, open_world
@@ -31,6 +31,7 @@ ROUNDS = int(os.environ.get("GATEWAY_TEST_ROUNDS", "50"))
 async def _world(folder: Path, **features: object) -> AsyncIterator[World]:
     settings = "".join(f"  {name}: {value}\n" for name, value in {"sessions": "true", **features}.items())
     async with open_world(folder, f"{PLAIN}features:\n{settings}") as world:
+        await settled(world)
         yield world
 
 
@@ -197,7 +198,7 @@ async def test_thousands_of_idle_sessions_are_cheap(tally: Tally) -> None:
     tally(f"{each:.0f} bytes for each of {count} idle sessions")
     assert len(sessions) == count
     assert each < 2048
-    sessions.announce(b"{}")
+    await sessions.announce(b"{}")
     assert sessions.budget.used == 2 * count
     for session in list(sessions._all.values()):
         sessions.end(session)
@@ -220,7 +221,7 @@ async def test_idle_sessions_over_http_are_cheap(tmp_path: Path, tally: Tally) -
             each = (_resident() - before) / count
             tally(f"{each / 1024:.1f} KiB for each of {count} open streams, both ends together")
             started = time.perf_counter()
-            world.gateway.sessions.announce(b"{}")
+            await world.gateway.sessions.announce(b"{}")
             tally(f"{(time.perf_counter() - started) / count * 1e6:.1f} us to tell each")
             assert len(world.gateway.sessions) == count
             assert each < 256 * 1024

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.server.streams import Client, Event, Stream, until
+from tests.server.streams import Client, Event, Stream, settled, until
 from tests.tally import Tally
 from tests.world import CONFIGURATION as PLAIN
 from tests.world import World, open_world
@@ -28,6 +28,7 @@ NOTE = '{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     folder: Path = tmp_path_factory.mktemp("fuzz")
     async with open_world(folder, PLAIN + "features: {sessions: true, session_events: 4096}\n") as world:
+        await settled(world)
         yield world
 
 

@@ -18,18 +18,18 @@ from mcp.shared.exceptions import MCPError
 
 from gateway.server.sessions import Session, StreamableSession
 from gateway.server.sessions_reader import Reader
-from tests.server.streams import until
+from tests.server.streams import settled, until
 from tests.world import CONFIGURATION as PLAIN
 from tests.world import World, open_world
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-NOTE = b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}'
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     folder: Path = tmp_path_factory.mktemp("sdk")
     async with open_world(folder, PLAIN + "features: {sessions: true, http_sse: true}\n") as world:
+        await settled(world)
         yield world
 
 
@@ -84,7 +84,7 @@ async def test_list_call_progress_change_and_cancel(world: World, transport: Con
         found = await session.call_tool("customer_by_id", {"id": 3}, progress_callback=on_progress)
         assert found.structured_content["row_count"] == 1
         assert len(stages) >= 3
-        world.gateway.sessions.announce(NOTE)
+        world.gateway.announcements.announce_tools_changed()
         await until(lambda: bool(heard.methods), 5.0)
         assert heard.methods == ["notifications/tools/list_changed"]
         with anyio.move_on_after(0.3) as scope:

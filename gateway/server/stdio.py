@@ -1,0 +1,77 @@
+"""The composition root of `gateway stdio`: one lifespan, opened in order and closed in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+from gateway.config.loader import Configuration
+from gateway.server.admission import Admission
+from gateway.server.auditing import note_start, note_success
+from gateway.server.conversation import Conversation
+from gateway.server.endpoint import endpoints
+from gateway.server.events import Announcements
+from gateway.server.listener import StartError
+from gateway.server.local import Identity
+from gateway.server.mcp import Background
+from gateway.server.pipe import Pipe
+from gateway.server.sinks import STDERR, open_audit
+from gateway.server.snapshot import open_snapshot
+from gateway.telemetry import tracing
+from gateway.telemetry.audit import events
+
+_TICK: Final = 0.01
+_PROVIDER_WITHIN: Final = 10.0
+_SOURCES_WITHIN: Final = 2.0
+
+
+@asynccontextmanager
+async def open_conversation(
+    configuration: Configuration, pipe: Pipe, token: str, *, user: str, toolset: str = ""
+) -> AsyncIterator[Conversation]:
+    """Everything that a conversation needs, while the block runs.
+
+    Args:
+        configuration: what is served.
+        pipe: the client.
+        token: an access token, or "".
+        user: the operating system's name for the client.
+        toolset: whose tools are served; all of them when empty.
+
+    Raises:
+        ConfigError: a tool cannot be built.
+        StartError: there is no such toolset.
+        Unauthenticated: the client may not come in.
+    """
+    settings = configuration.settings
+    base_url = settings.server.public_url or f"http://127.0.0.1:{settings.server.port}"
+    found = {endpoint.toolset: endpoint for endpoint in endpoints(settings, base_url.rstrip("/"))}
+    if toolset not in found:
+        raise StartError(f"There is no toolset {toolset}; known are: {', '.join(filter(None, found)) or 'none'}.")
+    async with AsyncExitStack() as stack:
+        stack.enter_context(tracing.open_tracing())
+        # A sink that writes to standard output would break into the client's messages.
+        audit = await stack.enter_async_context(open_audit(configuration, stream=STDERR))
+        announcements = Announcements()
+        snapshot = await stack.enter_async_context(open_snapshot(configuration, audit, announcements))
+        background = Background()
+        stack.push_async_callback(background.drain)
+        shared = snapshot.redis if settings.limits.backend == "redis" else None
+        identity = Identity(token, user, found[toolset])
+        await _until(lambda: snapshot.verifier.is_ready or not token, _PROVIDER_WITHIN)
+        principal = await identity.principal(snapshot)
+        note_success(audit, principal, "", "local")
+        note_start(audit, configuration, "stdio")
+        stack.callback(audit.note, events.GATEWAY_STOP, {"url": "stdio"})
+        await _until(lambda: all(source.is_up for source in snapshot.sources.values()), _SOURCES_WITHIN)
+        admission = Admission(settings.limits, shared)
+        yield Conversation(pipe, snapshot, found[toolset], identity, background, admission, announcements)
+
+
+async def _until(condition: Callable[[], bool], seconds: float) -> None:
+    """Give what begins in the background a moment, so that the first list of tools is whole."""
+    until = asyncio.get_running_loop().time() + seconds
+    while not condition() and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110 - many parts, no event
+        await asyncio.sleep(_TICK)
