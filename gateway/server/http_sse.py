@@ -92,17 +92,18 @@ class SseStreams:
     async def serve(
         self, request: web.BaseRequest, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
     ) -> web.StreamResponse:
-        """A stream, from the address for messages on; never longer than the token.
+        """A stream, from the address for messages on; never longer than the tokens that come with it.
 
         Raises:
             GatewayError: no session may begin.
         """
         session = SseSession(owner_of(principal), messages_path(self._toolset), VERSION)
         self._sessions.enter(session)
+        session.reader.until = expiry(principal, snapshot.settings)
         session.reader.push(f"event: endpoint\ndata: {session.path}?sessionId={session.id}\n\n".encode())
         try:
             own = {"X-Request-ID": correlation_id}
-            return await session.reader.serve(request, own, self._headers, expiry(principal))
+            return await session.reader.serve(request, own, self._headers)
         finally:
             record.outcome = session.reader.reason or record.outcome
             self._sessions.end(session)
@@ -135,6 +136,8 @@ class SseMessages:
         session = self._sessions.find(request.query.getall("sessionId", []), principal, self._path)
         if not isinstance(session, SseSession):
             raise TypeError("a session of another transport has the path of this one")
+        # Who comes with a new token keeps the session: no such client can take up its stream again.
+        session.reader.until = max(session.reader.until, expiry(principal, snapshot.settings))
         settings = snapshot.settings.server
         deadline = asyncio.get_running_loop().time() + settings.call_timeout
         message = parse(await read_body(request, settings.max_request_bytes, settings.body_timeout))
@@ -166,4 +169,6 @@ class SseMessages:
         if identifier is None:
             raise TypeError("a notification has no answer")
         run = lambda: self._stateless.run(exchange, message, record, lambda: session.version)  # noqa: E731
-        session.begin(identifier, Work(identifier, run, record, deliver))
+        work = Work(identifier, run, record, deliver)
+        session.begin(identifier, work)
+        self._stateless.adopt(work.task)

@@ -17,6 +17,7 @@ from aiohttp import hdrs, web
 from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
+from gateway.config.models import GatewaySettings
 from gateway.context import Call, Principal
 from gateway.errors import Refused
 from gateway.server.endpoint import Endpoint
@@ -140,7 +141,7 @@ class SessionTransport:
         if request.method == "DELETE":
             self._sessions.end(session)
             return web.Response(status=204, headers=headers)
-        return await self._get(request, session, principal, headers, record)
+        return await self._get(request, session, principal, snapshot.settings, headers, record)
 
     def _session(self, request: web.BaseRequest, principal: Principal, version: str | None) -> StreamableSession | None:
         """The session that a request names, None when it names none."""
@@ -201,6 +202,7 @@ class SessionTransport:
             reply.deliver,
         )
         session.begin(message.id, work)
+        self._stateless.adopt(work.task)
         try:
             await reply.until_decided()
             if reply.reader is not None:
@@ -218,6 +220,7 @@ class SessionTransport:
         request: web.BaseRequest,
         session: StreamableSession,
         principal: Principal,
+        settings: GatewaySettings,
         headers: dict[str, str],
         record: Record,
     ) -> web.StreamResponse:
@@ -227,7 +230,8 @@ class SessionTransport:
             raise Refused(406, "Accept must include text/event-stream.")
         last_event_id = request.headers.get(_LAST_EVENT_ID)
         reader = session.log.listen() if last_event_id is None else session.log.resume(last_event_id)
-        return await self._stream(request, session, reader, headers, record, until=expiry(principal))
+        reader.until = expiry(principal, settings)
+        return await self._stream(request, session, reader, headers, record)
 
     async def _stream(
         self,
@@ -236,10 +240,9 @@ class SessionTransport:
         reader: Reader,
         headers: dict[str, str],
         record: Record,
-        until: float = float("inf"),
     ) -> web.StreamResponse:
         try:
-            return await reader.serve(request, headers, self._headers, until)
+            return await reader.serve(request, headers, self._headers)
         finally:
             record.outcome = reader.reason or record.outcome
             session.log.detach(reader)
@@ -259,6 +262,9 @@ def with_changes(result: Mapping[str, Any]) -> dict[str, Any]:
     return {**result, "capabilities": {**capabilities, "tools": {**capabilities["tools"], "listChanged": True}}}
 
 
-def expiry(principal: Principal) -> float:
-    """The event loop's time at which the caller's token expires."""
-    return asyncio.get_running_loop().time() + principal.expires_at - time.time()
+def expiry(principal: Principal, settings: GatewaySettings) -> float:
+    """The event loop's time until which the caller's token is believed without being looked at again."""
+    loop_time = asyncio.get_running_loop().time()
+    if settings.auth.mode == "none":
+        return float("inf")
+    return loop_time + min(principal.expires_at - time.time(), settings.auth.cache.max_age)

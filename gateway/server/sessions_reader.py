@@ -36,10 +36,11 @@ class Reader:
     """What waits for one connection, and the loop that writes it.
 
     Attributes:
+        until: the event loop's time at which the stream ends at the latest.
         reason: why the connection was given up, in a stable word for the log line; empty while it was not.
     """
 
-    __slots__ = ("_is_ending", "_size", "_waiting", "_wake", "reason")
+    __slots__ = ("_is_ending", "_size", "_waiting", "_wake", "reason", "until")
 
     def __init__(self) -> None:
         self._waiting: deque[bytes] = deque()
@@ -47,6 +48,7 @@ class Reader:
         self._wake = asyncio.Event()
         self._is_ending = False
         self.reason = ""
+        self.until = float("inf")
 
     @property
     def is_behind(self) -> bool:
@@ -86,16 +88,13 @@ class Reader:
         self._size = 0
         self._wake.set()
 
-    async def serve(
-        self, request: web.BaseRequest, own: dict[str, str], headers: Headers, until: float = float("inf")
-    ) -> web.StreamResponse:
+    async def serve(self, request: web.BaseRequest, own: dict[str, str], headers: Headers) -> web.StreamResponse:
         """Write until the end.
 
         Args:
             request: whose answer this is.
             own: headers of this answer, beside those of every stream.
             headers: those of every answer.
-            until: the event loop's time at which the stream ends at the latest.
 
         Returns:
             The answer, whole or, where there is a `reason`, as far as it came.
@@ -103,7 +102,7 @@ class Reader:
         response = web.StreamResponse(headers=own | _HEADERS)
         headers.complete(request, response)
         try:
-            await self._serve(request, response, until)
+            await self._serve(request, response)
         except TimeoutError:
             self.cut("slow_reader")
         except ConnectionError:
@@ -112,7 +111,7 @@ class Reader:
             request.transport.abort()
         return response
 
-    async def _serve(self, request: web.BaseRequest, response: web.StreamResponse, until: float) -> None:
+    async def _serve(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         async with asyncio.timeout(WRITE_SECONDS):
             await response.prepare(request)
         while not self.reason:
@@ -120,7 +119,7 @@ class Reader:
                 await self._write(response, self._next())
             if self._is_ending or self.reason:
                 break
-            if not await self._woken(until):
+            if not await self._woken():
                 await self._write(response, _COMMENT)
         if not self.reason:
             async with asyncio.timeout(WRITE_SECONDS):
@@ -135,15 +134,15 @@ class Reader:
         async with asyncio.timeout(WRITE_SECONDS):
             await response.write(chunk)
 
-    async def _woken(self, until: float) -> bool:
+    async def _woken(self) -> bool:
         """Wait for something to do; False when it is time to show that the stream is alive."""
         loop = asyncio.get_running_loop()
         self._wake.clear()
         try:
-            async with asyncio.timeout_at(min(loop.time() + KEEP_ALIVE, until)):
+            async with asyncio.timeout_at(min(loop.time() + KEEP_ALIVE, self.until)):
                 await self._wake.wait()
         except TimeoutError:
-            if loop.time() < until:
+            if loop.time() < self.until:
                 return False
             self._is_ending = True
         return True

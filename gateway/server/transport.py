@@ -196,6 +196,11 @@ class Transport:
         exchange.address = record.address
         return exchange
 
+    def adopt(self, task: asyncio.Task[Any] | None) -> None:
+        """Count a task to what outlives its client, so that nothing is closed under it."""
+        if task is not None:
+            self._background.adopt(task)
+
     async def run(
         self, exchange: mcp.Exchange, message: Message, record: Record, version: Callable[[], str]
     ) -> Outcome:

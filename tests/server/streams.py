@@ -27,7 +27,9 @@ async def until(is_so: Callable[[], bool], limit: float) -> None:
 
 async def settled(world: World) -> None:
     """Wait until everything was told that the start has to tell."""
-    await until(lambda: world.gateway.announcements._timer is None, 5.0)
+    gateway = world.gateway
+    await until(lambda: all(source.is_up for source in gateway.snapshot.sources.values()), 5.0)
+    await until(lambda: gateway.announcements._timer is None, 5.0)
     await asyncio.sleep(0)
 
 
