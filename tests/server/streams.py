@@ -28,7 +28,9 @@ async def until(is_so: Callable[[], bool], limit: float) -> None:
 async def settled(world: World) -> None:
     """Wait until everything was told that the start has to tell."""
     gateway = world.gateway
-    await until(lambda: all(source.is_up for source in gateway.snapshot.sources.values()), 5.0)
+    sources = gateway.snapshot.sources.values()
+    await until(lambda: all(source.is_up for source in sources), 5.0)
+    await until(lambda: all(source._preparing is None or source._preparing.done() for source in sources), 5.0)
     await until(lambda: gateway.announcements._timer is None, 5.0)
     await asyncio.sleep(0)
 
