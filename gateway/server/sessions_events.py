@@ -57,7 +57,7 @@ class EventBudget:
 
     def __init__(self, settings: FeatureSettings) -> None:
         self.session_events = settings.session_events
-        self.session_bytes = settings.session_event_bytes
+        self.session_bytes = min(settings.session_event_bytes, settings.total_event_bytes)
         self.used = 0
         self._limit = settings.total_event_bytes
         self._keys = itertools.count()

@@ -106,7 +106,7 @@ def reporter(outlet: Outlet, message: Message) -> Report:
     return report
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """What came of one request: the JSON-RPC response, and how HTTP frames it.
 
