@@ -186,6 +186,8 @@ REFUSED: Final = -32006
 IDENTITY_PROVIDER_UNAVAILABLE: Final = -32007
 SHUTTING_DOWN: Final = -32008
 INTERNAL_ERROR: Final = -32603
+REQUEST_CANCELLED: Final = -32800
+"""Outside our range: what the SDKs answer where a request that was cancelled must be answered at all."""
 
 
 @dataclass(frozen=True, slots=True)

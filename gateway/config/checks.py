@@ -13,6 +13,7 @@ from gateway.config.accounts import credentials
 from gateway.config.addresses import is_loopback
 from gateway.config.audit import audit_contradictions
 from gateway.config.budgets import limits
+from gateway.config.features import feature_misfits
 from gateway.config.introspection import IntrospectionSettings
 from gateway.config.issuers import TrustedIssuer, misfits, resolve
 from gateway.config.listener import listener_tls
@@ -47,6 +48,7 @@ def find_contradictions(settings: GatewaySettings, names: frozenset[str] | None)
     for name, tool in settings.tools.items():
         yield from _tool(("tools", name), tool, settings, names)
     yield from permissions(settings)
+    yield from feature_misfits(settings.features)
 
 
 def _server(settings: GatewaySettings) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field
 from gateway.config.audit import AuditSettings
 from gateway.config.auth import AuthSettings
 from gateway.config.base import Name, Settings
+from gateway.config.features import FeatureSettings
 from gateway.config.limits import LimitSettings
 from gateway.config.redis import RedisSettings
 from gateway.config.server import AdminSettings, ServerSettings
@@ -45,6 +46,8 @@ class GatewaySettings(Settings):
     """Authentication."""
     limits: LimitSettings = Field(default_factory=LimitSettings)
     """Rate limits."""
+    features: FeatureSettings = FeatureSettings()
+    """Ways in for older clients."""
     audit: AuditSettings = AuditSettings()
     """The audit: who did what."""
     redis: RedisSettings | None = None

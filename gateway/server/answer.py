@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping
 from typing import Final
 
 from aiohttp import web
@@ -122,7 +123,7 @@ class Answer:
         if self._direct is not None:
             await self._direct.write(_COMMENT)
 
-    async def finish(self, message: bytes, status: int, headers: dict[str, str] | None = None) -> web.StreamResponse:
+    async def finish(self, message: bytes, status: int, headers: Mapping[str, str] | None = None) -> web.StreamResponse:
         """Send the result or error; on a stream the status has long been 200."""
         self._stop_timer()
         if self._direct is not None:

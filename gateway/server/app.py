@@ -24,11 +24,13 @@ from gateway.server.listener import StartError, bind, listen, running
 from gateway.server.live import Live
 from gateway.server.metering import metrics_page
 from gateway.server.routes import READ, Handler, Routes
+from gateway.server.sessions import Sessions, open_sessions
 from gateway.server.sinks import open_audit
 from gateway.server.snapshot import Snapshot, open_snapshot
 from gateway.server.tls import CertificateError, Certificates
 from gateway.server.watch import open_watch
 from gateway.telemetry.audit import events
+from gateway.telemetry.audit.recorder import Audit
 from gateway.telemetry.metrics import Metrics
 
 _log: Final = logging.getLogger("gateway.server")
@@ -44,11 +46,13 @@ class Gateway:
         url: the MCP endpoint as reached from this machine.
         admin_url: the operators' listener.
         live: the configuration in force.
+        sessions: those of its clients, where sessions are on.
     """
 
     url: str
     admin_url: str
     live: Live
+    sessions: Sessions
 
     @property
     def snapshot(self) -> Snapshot:
@@ -108,33 +112,42 @@ async def open_gateway(
         audit = await stack.enter_async_context(open_audit(configuration))
         main_socket = stack.enter_context(bind(settings.host, settings.port, "server", is_shared=settings.reuse_port))
         local_url = _url(settings.host, main_socket, is_secure=settings.tls is not None)
-        snapshot = await open_snapshot(configuration, audit)
-        watching = open_watch(configuration.settings.telemetry, lambda: live.current.snapshot)
-        watch = await stack.enter_async_context(watching)
-        announcements = snapshot.listening.announcements
-
-        def tell() -> None:
-            announcements.announce_tools_changed()
-            tools_changed()
-
-        live = Live(snapshot, local_url, tell, watch)
-        stack.push_async_callback(live.close)
+        live, sessions = await _open_live(stack, configuration, audit, local_url, tools_changed)
         admin = configuration.settings.admin
         admin_socket = stack.enter_context(bind(admin.host, admin.port, "admin"))
         crowd = Crowd(_ADMIN_CONNECTIONS, settings.header_timeout)
-        serve = _admin_routes(live.health, watch.metrics).serve
+        serve = _admin_routes(live.health, live.watch.metrics).serve
         await stack.enter_async_context(
             listen(serve, admin_socket, crowd, handshake_timeout=settings.header_timeout, grace=1.0)
         )
         await stack.enter_async_context(_listening(live.answer, main_socket, settings))
-        stack.callback(announcements.close)
+        stack.callback(live.current.snapshot.listening.announcements.close)
         stack.callback(_begin_to_stop, live, settings.shutdown_grace)
         stack.callback(audit.note, events.GATEWAY_STOP, {"url": local_url + PATH})
-        gateway = Gateway(local_url + PATH, _url(admin.host, admin_socket), live)
+        gateway = Gateway(local_url + PATH, _url(admin.host, admin_socket), live, sessions)
         told = {"url": gateway.url, "admin_url": gateway.admin_url, "tools": len(gateway.snapshot.catalog)}
         _log.info("serving", extra=told)
         note_start(audit, configuration, gateway.url)
         yield gateway
+
+
+async def _open_live(
+    stack: AsyncExitStack, configuration: Configuration, audit: Audit, local_url: str, tools_changed: Callable[[], None]
+) -> tuple[Live, Sessions]:
+    """What serves, and what stays when a reload replaces it; the first snapshot is held by nothing else."""
+    settings = configuration.settings
+    snapshot = await open_snapshot(configuration, audit)
+    watch = await stack.enter_async_context(open_watch(settings.telemetry, lambda: live.current.snapshot))
+    announcements = snapshot.listening.announcements
+    sessions = await stack.enter_async_context(open_sessions(settings.features, announcements))
+
+    def tell() -> None:
+        announcements.announce_tools_changed()
+        tools_changed()
+
+    live = Live(snapshot, local_url, tell, watch, sessions)
+    stack.push_async_callback(live.close)
+    return live, sessions
 
 
 def _begin_to_stop(live: Live, grace: float) -> None:

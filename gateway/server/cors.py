@@ -19,7 +19,7 @@ _HEADERS: Final = (
 _KNOWN: Final = frozenset(name.lower() for name in _HEADERS)
 _PARAMETER: Final = "mcp-param-"
 _MAX_PARAMETERS: Final = 64
-_EXPOSED: Final = "WWW-Authenticate, Retry-After, X-Request-ID"
+_EXPOSED: Final = "WWW-Authenticate, Retry-After, X-Request-ID, Mcp-Session-Id"
 
 
 class Cors:
@@ -54,7 +54,7 @@ class Cors:
             "Access-Control-Expose-Headers": _EXPOSED,
         }
 
-    def preflight(self, request: web.BaseRequest, method: str) -> web.Response | None:
+    def preflight(self, request: web.BaseRequest, methods: Iterable[str]) -> web.Response | None:
         """The answer to a browser that asks before it sends; None where it is no such question of an allowed origin."""
         is_question = request.method == hdrs.METH_OPTIONS and "Access-Control-Request-Method" in request.headers
         if not is_question or not self.allows(request.headers.get(hdrs.ORIGIN)):
@@ -64,7 +64,7 @@ class Cors:
         return web.Response(
             status=204,
             headers={
-                "Access-Control-Allow-Methods": method,
+                "Access-Control-Allow-Methods": ", ".join(sorted(methods)),
                 "Access-Control-Allow-Headers": ", ".join((*_HEADERS, *names)),
                 "Access-Control-Max-Age": _MAX_AGE,
             },

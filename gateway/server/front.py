@@ -10,7 +10,9 @@ from typing import Any, Final
 from aiohttp import web
 
 from gateway.auth.metadata import resource_metadata
+from gateway.server.audiences import PATH
 from gateway.server.cors import Cors
+from gateway.server.doors import doors
 from gateway.server.endpoint import endpoints
 from gateway.server.headers import Headers
 from gateway.server.health import Health
@@ -18,6 +20,7 @@ from gateway.server.mcp import Background
 from gateway.server.reception import Desk, Reception
 from gateway.server.refusals import Refusals
 from gateway.server.routes import READ, Handler, Routes
+from gateway.server.sessions import Sessions
 from gateway.server.snapshot import Snapshot
 from gateway.server.transport import Transport
 from gateway.server.watch import Watch
@@ -33,19 +36,20 @@ class Front:
         local_url: how the listener is reached from this machine, without a path.
         health: answers the probes, whatever the snapshot.
         watch: is told of every request.
+        sessions: those of clients, where they are on.
 
     Attributes:
         background: where writes are seen through whose client has left.
     """
 
-    def __init__(self, snapshot: Snapshot, local_url: str, health: Health, watch: Watch) -> None:
+    def __init__(self, snapshot: Snapshot, local_url: str, health: Health, watch: Watch, sessions: Sessions) -> None:
         self.snapshot = snapshot
         self.background = Background()
         self._users = 0
         self._emptied: asyncio.Event | None = None
         base_url = (snapshot.settings.server.public_url or local_url).rstrip("/")
         cors = Cors(snapshot.settings.server.allowed_origins)
-        self._routes = _routes(Reception(snapshot, cors, watch), health, self.background, base_url)
+        self._routes = _routes(Reception(snapshot, cors, watch), health, self.background, sessions, base_url)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Whatever is asked; counted, so that nothing is closed under a call."""
@@ -82,20 +86,22 @@ class Front:
             await self.snapshot.close()
 
 
-def _routes(reception: Reception, health: Health, background: Background, base_url: str) -> Routes:
+def _routes(reception: Reception, health: Health, background: Background, sessions: Sessions, base_url: str) -> Routes:
     """The endpoints, their OAuth metadata, and health."""
     snapshot, cors = reception.snapshot, reception.cors
-    headers = Headers(cors, is_secure=base_url.startswith("https:"))
+    settings, headers = snapshot.settings, Headers(cors, is_secure=base_url.startswith("https:"))
     routes = Routes(headers)
-    for endpoint in endpoints(snapshot.settings, base_url):
+    for endpoint in endpoints(settings, base_url):
         scopes = endpoint.catalog(snapshot).entry_scopes
         refusals = Refusals(base_url + METADATA + endpoint.path, scopes)
-        transport = Transport(endpoint, background, refusals, snapshot.admission, snapshot.listening, headers)
-        routes.add(endpoint.path, partial(reception.receive, Desk(endpoint, transport, refusals)))
-        document = _document(resource_metadata(endpoint.resource, snapshot.settings.auth, scopes, endpoint.title), cors)
-        methods = READ | {"OPTIONS"} if cors.is_on else READ
-        for path in (METADATA + endpoint.path, *(() if endpoint.toolset else (METADATA,))):
-            routes.add(path, document, methods)
+        stateless = Transport(endpoint, background, refusals, snapshot.admission, snapshot.listening, headers)
+        for door in doors(endpoint, stateless, sessions, settings.features, headers):
+            refusals = Refusals(base_url + METADATA + door.resource, scopes, door.counter.methods)
+            routes.add(door.path, partial(reception.receive, Desk(endpoint, door.counter, refusals)))
+            if door.path == door.resource:
+                content = resource_metadata(base_url + door.path, settings.auth, scopes, endpoint.title)
+                for path in (METADATA + door.path, *((METADATA,) if door.path == PATH else ())):
+                    routes.add(path, _document(content, cors), READ | {"OPTIONS"} if cors.is_on else READ)
     routes.add("/healthz/live", health.live, READ)
     routes.add("/healthz/ready", health.ready, READ)
     return routes
@@ -103,7 +109,7 @@ def _routes(reception: Reception, health: Health, background: Background, base_u
 
 def _document(content: Mapping[str, Any], cors: Cors) -> Handler:
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        if (preflight := cors.preflight(request, "GET")) is not None:
+        if (preflight := cors.preflight(request, ("GET",))) is not None:
             return preflight
         return web.json_response(content, headers={"Cache-Control": "public, max-age=300"})
 

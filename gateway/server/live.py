@@ -17,6 +17,7 @@ from gateway.config.restart import changes, pinned
 from gateway.errors import GatewayError
 from gateway.server.front import Front
 from gateway.server.health import Health
+from gateway.server.sessions import Sessions
 from gateway.server.snapshot import Snapshot, open_snapshot
 from gateway.server.watch import Watch
 
@@ -64,16 +65,25 @@ class Live:
         local_url: how the listener is reached from this machine, without a path.
         tools_changed: told when callers may see other tools than before.
         watch: is told of every request.
+        sessions: those of clients, which outlive configurations.
 
     Attributes:
         current: answers all requests from now on; the one thing that a reload swaps.
         health: of whatever is in force.
     """
 
-    def __init__(self, snapshot: Snapshot, local_url: str, tools_changed: Callable[[], None], watch: Watch) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        local_url: str,
+        tools_changed: Callable[[], None],
+        watch: Watch,
+        sessions: Sessions,
+    ) -> None:
         self.watch = watch
+        self._sessions = sessions
         self.health = Health(lambda: self.current.snapshot)
-        self.current = Front(snapshot, local_url, self.health, watch)
+        self.current = Front(snapshot, local_url, self.health, watch, sessions)
         self._local_url = local_url
         self._tools_changed = tools_changed
         self._retiring: dict[asyncio.Task[None], Front] = {}
@@ -113,7 +123,7 @@ class Live:
                 await _settle(snapshot, before, limit)
                 if before.is_ready and not snapshot.is_ready:
                     raise NotReady(limit, snapshot.troubles)
-                front = Front(snapshot, self._local_url, self.health, self.watch)
+                front = Front(snapshot, self._local_url, self.health, self.watch, self._sessions)
             except BaseException:
                 await snapshot.close()
                 raise
@@ -125,6 +135,7 @@ class Live:
 
     def _swap(self, front: Front) -> None:
         retired, self.current = self.current, front
+        self._sessions.end_streams()  # clients come back, and are judged by what is in force now
         front.snapshot.listening.announcements.serving = front.snapshot.parts
         task = asyncio.create_task(retired.retire(retired.snapshot.settings.server.call_timeout + _MARGIN))
         self._retiring[task] = retired
@@ -140,12 +151,14 @@ class Live:
         self.health.is_stopping = True
         deadline = asyncio.get_running_loop().time() + grace
         self.current.background.deadline = deadline
+        self._sessions.stop(deadline)
         for front in self._retiring.values():
             front.background.deadline = min(front.background.deadline, deadline)
 
     async def close(self) -> None:
         """Close everything; the listener accepts no more and has waited for what it was serving."""
         async with self._turn:
+            await self._sessions.drain()
             await asyncio.gather(*self._retiring, self.current.close(), return_exceptions=True)
 
 

@@ -64,14 +64,18 @@ class Background:
 
     def __init__(self) -> None:
         self.deadline = 0.0
-        self._tasks: set[asyncio.Task[ToolResult]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def see_through(self, work: Coroutine[Any, Any, ToolResult]) -> ToolResult:
         """Run to the end even when the awaiting request is cancelled."""
         task = asyncio.create_task(work)
+        self.adopt(task)
+        return await asyncio.shield(task)
+
+    def adopt(self, task: asyncio.Task[Any]) -> None:
+        """Wait for a task, too."""
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
 
     async def drain(self) -> None:
         """Wait until the deadline for what still runs, then cancel it."""

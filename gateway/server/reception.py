@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from functools import partial
+from typing import Final, Protocol
 
 from aiohttp import web
 
@@ -18,9 +20,23 @@ from gateway.server.endpoint import Endpoint
 from gateway.server.record import Record
 from gateway.server.refusals import Refusals
 from gateway.server.snapshot import Snapshot
-from gateway.server.transport import Transport
 from gateway.server.watch import Watch
 from gateway.telemetry import logs
+
+_NO_METHOD: Final = "Send JSON-RPC messages by POST; there is no stream to GET and no session to DELETE."
+
+
+class Counter(Protocol):
+    """What serves admitted requests."""
+
+    @property
+    def methods(self) -> frozenset[str]:
+        """The HTTP methods that it serves."""
+
+    async def serve(
+        self, request: web.BaseRequest, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
+    ) -> web.StreamResponse:
+        """Serve one; GatewayError for what is refused before it is understood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +44,7 @@ class Desk:
     """One endpoint, and what answers there."""
 
     endpoint: Endpoint
-    transport: Transport
+    transport: Counter
     refusals: Refusals
 
 
@@ -45,24 +61,27 @@ class Reception:
         self._admission = snapshot.admission
 
     async def receive(self, desk: Desk, request: web.BaseRequest) -> web.StreamResponse:
-        """One POST of an endpoint: admitted, served, answered, logged."""
+        """One request of an endpoint: admitted, served, answered, logged."""
         correlation_id = door.correlation_id(request)
         logs.correlation_id.set(correlation_id)
         address = self._proxies.client_address(request.remote or "", request.headers.getall("X-Forwarded-For", []))
         record = Record(request.method, address, certificate=client_certificate(request))
         trace = self._watch.begin(request.headers)
+        record.end = partial(self._watch.end, record, trace, correlation_id, desk.endpoint.path)
         try:
             response = await self._answer(desk, request, correlation_id, record)
             record.status = response.status
             return response
         except (asyncio.CancelledError, ConnectionError):
-            record.outcome = "disconnected"
+            if not record.goes_on:
+                record.outcome = "disconnected"
             raise
         except Exception:
             record.outcome = "internal"
             raise
         finally:
-            self._watch.end(record, trace, correlation_id, desk.endpoint.path)
+            if not record.goes_on:
+                record.end()
 
     async def _answer(
         self, desk: Desk, request: web.BaseRequest, correlation_id: str, record: Record
@@ -78,10 +97,11 @@ class Reception:
         self, desk: Desk, request: web.BaseRequest, correlation_id: str, record: Record
     ) -> web.StreamResponse:
         self._origins.check(request.headers.getall("Host", []), request.headers.get("Origin"))
-        if (answer := self.cors.preflight(request, "POST")) is not None:
+        methods = desk.transport.methods
+        if (answer := self.cors.preflight(request, methods)) is not None:
             return answer
-        if request.method != "POST":
-            raise Refused(405, "Send JSON-RPC messages by POST; there is no stream to GET and no session to DELETE.")
+        if request.method not in methods:
+            raise Refused(405, _NO_METHOD)
         principal = await self._authenticate(desk, request, correlation_id, record)
         record.client = principal.client_id or principal.subject
         await self._admission.admit(principal)

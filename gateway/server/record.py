@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,8 +30,10 @@ class Record:
         status: the HTTP status; 0 when the client left before there was one.
         detail: the operators' words on a failure.
         limit: which rate or concurrency limit refused it.
+        goes_on: the work goes on after its HTTP request; it calls `end` itself then.
         marks: the stages of the call, see `gateway.context.Mark`.
         started: `time.perf_counter()` when the request came.
+        end: counts, logs and traces what is written here; called once.
     """
 
     http_method: str
@@ -44,8 +47,10 @@ class Record:
     status: int = 0
     detail: str = ""
     limit: str = ""
+    goes_on: bool = False
     marks: list[Mark] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
+    end: Callable[[], None] = lambda: None
 
     def write(self) -> None:
         """Write the line; fields that are not known are left out."""

@@ -25,11 +25,13 @@ class Refusals:
     Args:
         metadata_url: where the resource's OAuth metadata is (RFC 9728 section 5.1).
         scopes: what a first token should ask for.
+        methods: what is served there.
     """
 
-    def __init__(self, metadata_url: str, scopes: Iterable[str]) -> None:
+    def __init__(self, metadata_url: str, scopes: Iterable[str], methods: Iterable[str] = ("POST",)) -> None:
         self._metadata_url = metadata_url
         self._scopes = tuple(scopes)
+        self._methods = ", ".join(sorted(methods))
 
     def headers(self, error: BaseException) -> dict[str, str]:
         """`WWW-Authenticate` (RFC 6750 section 3) or `Retry-After` (RFC 9110 section 10.2.3), where due."""
@@ -50,10 +52,10 @@ class Refusals:
                 return {"WWW-Authenticate": value}
             case RateLimited():
                 return {"Retry-After": str(whole_seconds(error.retry_after))}
-            case IdentityProviderUnavailable():
+            case IdentityProviderUnavailable() | Refused(status=503):
                 return {"Retry-After": "5"}
             case Refused(status=405):
-                return {"Allow": "POST"}
+                return {"Allow": self._methods}
             case _:
                 return {}
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Mapping
-from functools import lru_cache
-from typing import Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, Final
 
 from aiohttp import hdrs, web
 from mcp.shared.inbound import (
@@ -84,7 +85,7 @@ def _within(body: bytes, limit: int) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def _accepts(accept: str) -> tuple[bool, bool]:
+def accepts(accept: str) -> tuple[bool, bool]:
     """Whether a client takes JSON, and whether it takes an event stream (RFC 9110 section 12.5.1)."""
     ranges = {part.split(";")[0].strip().lower() for part in accept.split(",")}
     anything = "*/*" in ranges
@@ -105,6 +106,25 @@ def reporter(outlet: Outlet, message: Message) -> Report:
     return report
 
 
+@dataclass(slots=True)
+class Outcome:
+    """What came of one request: the JSON-RPC response, and how HTTP frames it.
+
+    Attributes:
+        body: the response.
+        status: of HTTP, where the answer is no stream.
+        headers: likewise.
+        result: what the response carries; None for an error.
+        is_cancelled: whether the client said that it wants no answer.
+    """
+
+    body: bytes
+    status: int
+    headers: Mapping[str, str] | None = None
+    result: Mapping[str, Any] | None = None
+    is_cancelled: bool = False
+
+
 class Transport:
     """Serves admitted POSTs of one door.
 
@@ -116,6 +136,9 @@ class Transport:
         listening: who is told of changes.
         headers: what a stream carries as every answer does.
     """
+
+    methods: Final = frozenset({"POST"})
+    """What is served; anything else is 405."""
 
     def __init__(
         self,
@@ -149,30 +172,49 @@ class Transport:
         is_modern = _is_modern(request)
         if message.id is None:
             return _acknowledge(request, is_modern, correlation_id)
-        takes_json, takes_stream = _accepts(request.headers.get(hdrs.ACCEPT, "*/*"))
+        takes_json, takes_stream = accepts(request.headers.get(hdrs.ACCEPT, "*/*"))
         if not takes_json and not takes_stream:
             raise Refused(406, "Accept must include application/json, and text/event-stream for streams.")
         answer = Answer(request, {"X-Request-ID": correlation_id}, self._headers, may_stream=takes_stream)
         try:
             call = Call(correlation_id, principal, deadline, reporter(answer, message), record.marks)
-            catalog = self._endpoint.catalog(snapshot)
-            exchange = mcp.Exchange(
-                call, snapshot, catalog, answer, self._background, self._admission, self._listening, is_modern
-            )
-            exchange.address = record.address
-            return await self._answer(request, answer, exchange, message, record)
+            exchange = self.exchange(call, snapshot, answer, record, is_modern=is_modern)
+            outcome = await self.run(exchange, message, record, partial(_protocol_version, request, exchange, message))
+            return await answer.finish(outcome.body, outcome.status, outcome.headers)
         except BaseException:
             await answer.abandon()
             raise
 
-    async def _answer(
-        self, request: web.BaseRequest, answer: Answer, exchange: mcp.Exchange, message: Message, record: Record
-    ) -> web.StreamResponse:
-        headers: dict[str, str] = {}
+    def exchange(
+        self, call: Call, snapshot: Snapshot, outlet: Outlet, record: Record, *, is_modern: bool
+    ) -> mcp.Exchange:
+        """One request to this door."""
+        catalog = self._endpoint.catalog(snapshot)
+        exchange = mcp.Exchange(
+            call, snapshot, catalog, outlet, self._background, self._admission, self._listening, is_modern
+        )
+        exchange.address = record.address
+        return exchange
+
+    def adopt(self, task: asyncio.Task[Any] | None) -> None:
+        """Count a task to what outlives its client, so that nothing is closed under it."""
+        if task is not None:
+            self._background.adopt(task)
+
+    async def run(
+        self, exchange: mcp.Exchange, message: Message, record: Record, version: Callable[[], str]
+    ) -> Outcome:
+        """Run one request; every failure is an outcome, which tells the client nothing that is not its business.
+
+        Args:
+            exchange: the request.
+            message: the same as it came.
+            record: the log line, filled in.
+            version: finds the revision that it is judged by; may refuse it.
+        """
         try:
-            version = _protocol_version(request, exchange, message)
-            result = await mcp.handle(self._server, exchange, message, version)
-            body, status = result_bytes(message.id, result), 200
+            result = await mcp.handle(self._server, exchange, message, version())
+            outcome = Outcome(result_bytes(message.id, result), 200, result=result)
         except Exception as error:  # noqa: BLE001 - whatever failed, the client gets an answer that says nothing of it
             if not isinstance(error, GatewayError):
                 _log.exception("request failed inside the gateway")
@@ -180,14 +222,14 @@ class Transport:
             wire = to_wire(error)
             record.outcome, record.detail = str(wire.code), getattr(error, "detail", "")
             record.limit = error.limit if isinstance(error, RateLimited) else ""
-            body, status = error_bytes(message.id, wire.code, wire.message, wire.data), _status(error, wire, exchange)
-            headers = self._refusals.headers(error)
+            body = error_bytes(message.id, wire.code, wire.message, wire.data)
+            outcome = Outcome(body, _status(error, wire, exchange), self._refusals.headers(error))
         finally:
             record.tool = exchange.tool  # also of a call whose client has left
         if exchange.result is not None:
             record.outcome, record.rows = exchange.result.code or "ok", exchange.result.row_count
             record.detail = record.detail or exchange.result.detail
-        return await answer.finish(body, status, headers)
+        return outcome
 
 
 def _status(error: Exception, wire: Wire, exchange: mcp.Exchange) -> int:

@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 from gateway.config import (
     audit,
     auth,
+    features,
     introspection,
     limits,
     logins,
@@ -58,6 +59,7 @@ SECTIONS: Final[Mapping[str, type[Settings]]] = {
     "`telemetry.traces`": telemetry.TraceSettings,
     "`telemetry.logs`": telemetry.LogSettings,
     "`telemetry.metrics`": telemetry.MetricSettings,
+    "`features`": features.FeatureSettings,
     "`deployment`": models.DeploymentSettings,
     "`stdio`": stdio.StdioSettings,
     "`sources.NAME`": sources.SourceSettings,

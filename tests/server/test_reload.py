@@ -124,6 +124,7 @@ async def test_a_write_whose_client_left_is_seen_through_over_a_reload(world: Wo
     source = world.gateway.snapshot.sources["shop_rw"]
     arguments = {"id": 1, "name": "Seen Through", "n": 2_000_000}
     params = {"name": "rename_slowly", "arguments": arguments}
+    await until(lambda: source.is_settled and source.stats.active == 0)  # statements are prepared on it, too
     running = asyncio.create_task(world.legacy("tools/call", params, client="clerk"))
     await until(lambda: source.stats.active == 1)
     running.cancel()

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import pytest
 
+from gateway.database.pools import Pools
+from gateway.server.front import Front
 from gateway.server.reload import Reloader
 from gateway.tools.loading import load_with_tools
 from tests.database.support import until
@@ -163,12 +165,12 @@ async def _until_gone(place: Place, processes: list[int]) -> None:
 
 def _held() -> dict[str, int]:
     gc.collect()
-    kinds = [type(each).__name__ for each in gc.get_objects()]
+    objects = gc.get_objects()
     return {
         "descriptors": len(list(Path("/proc/self/fd").iterdir())),
         "tasks": len(asyncio.all_tasks()),
-        "snapshots": kinds.count("Front"),
-        "pools": kinds.count("Pools"),
+        "snapshots": sum(isinstance(each, Front) and "kept" in each.snapshot.sources for each in objects),
+        "pools": sum(isinstance(each, Pools) and each.name in {"kept", "changing"} for each in objects),
     }
 
 
