@@ -106,6 +106,7 @@ def image() -> Iterator[Image]:
     try:
         folder.chmod(0o755)
         _copy(folder)
+        (folder / "build").symlink_to(sys.prefix)  # whose own path may hold a space
         first, last = stages()
         runs = [rest for word, rest in first if word == "RUN"]
         assert runs[0].startswith(_SETUP)
@@ -113,7 +114,7 @@ def image() -> Iterator[Image]:
         for run in runs[1:]:
             script = re.sub(r"(?<!\w)python -m venv", f"{_python()} -m venv", run)
             script = script.replace("/opt/gateway", f"{folder}/opt/gateway").replace("/wheels", f"{folder}/wheels")
-            script = script.replace("/build/", f"{sys.prefix}/")
+            script = script.replace("/build/", f"{folder}/build/")
             environment = (
                 os.environ | arguments | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONDONTWRITEBYTECODE": "1"}
             )
