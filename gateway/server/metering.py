@@ -56,6 +56,11 @@ class House:
             yield Reading(known.RELOADS, (result,), number)
         for result, number in snapshot.audit.counts.items():
             yield Reading(known.AUDIT, ("written" if result == "records" else result,), number)
+        yield Reading(known.RATE_FALLBACKS, (), snapshot.admission.fallbacks)
+        yield Reading(known.CLIENTS, (), snapshot.admission.remembered)
+        yield Reading(known.LISTENERS, (), len(snapshot.listening.announcements))
+        if snapshot.redis is not None:
+            yield Reading(known.REDIS_UP, (), float(snapshot.redis.is_up))
         for source in snapshot.sources.values():
             yield from _source(source)
         yield from _verifier(snapshot.verifier)

@@ -170,6 +170,12 @@ RATE_LIMITED: Final = _counter(
     "Requests refused by a limit: `client`, `address`, `tool`, `concurrency`.",
     "limit",
 )
+RATE_FALLBACKS: Final = _counter(
+    "gateway.rate_limit.fallbacks", "{request}", "Requests counted by this process alone, since Redis did not answer."
+)
+CLIENTS: Final = _gauge("gateway.rate_limit.entries", "{entry}", "Clients, tools and addresses that are remembered.")
+REDIS_UP: Final = _gauge("gateway.redis.up", "1", "1 while Redis answers; absent where none is configured.")
+LISTENERS: Final = _gauge("gateway.listeners", "{stream}", "Streams that wait for word of changed tools.")
 CERTIFICATE: Final = _gauge(
     "gateway.certificate.expiry",
     "s",

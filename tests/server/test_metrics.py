@@ -102,6 +102,7 @@ async def test_metrics_shows_what_the_page_lists_and_nothing_else(world: World) 
         "gateway_database_errors",
         "gateway_retries",
         "gateway_certificate_expiry_seconds",
+        "gateway_redis_up",
     }
     assert listed.keys() - shown.keys() <= rare
 

@@ -87,6 +87,10 @@ async def test_they_go_on_without_it_and_share_again_when_it_is_back(
             slowest = max(slowest, time.monotonic() - before)
         assert slowest < 0.5  # of a time limit of 1 s
         assert world.gateway.admission.fallbacks > 0
+        async with world.http.get(f"{world.gateway.admin_url}/metrics") as response:
+            told = await response.text()
+        assert "\ngateway_redis_up 0.0\n" in told
+        assert f"\ngateway_rate_limit_fallbacks_total {world.gateway.admission.fallbacks:.1f}\n" in told
         own_redis.restart() if fault == "killed" else own_redis.signal(signal.SIGCONT)
         redises = [each.snapshot.redis for each in (world.gateway, second)]
         async with asyncio.timeout(10):
