@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
+WORKERS ?= 2
 BENCH ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
@@ -28,7 +29,7 @@ demo: $(STAMP) ## See an agent query a database (ARGS="--once", ARGS="--port 0")
 	@$(BIN)/gateway demo $(ARGS)
 
 test: $(STAMP) ## Run every test, against private copies of real servers
-	@$(BIN)/python -m pytest --durations=10 $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --durations=10 $(ARGS)
 
 check: $(STAMP) ## Lint, formatting and types
 	@$(BIN)/ruff check .

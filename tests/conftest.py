@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -74,6 +75,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             programs(engine)
     except MissingServer as missing:
         pytest.exit(str(missing), returncode=3)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker hands over what its tests counted."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["tally"] = LINES
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """What a worker's tests counted is shown with everybody's."""
+    LINES.extend(getattr(node, "workeroutput", {}).get("tally", ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

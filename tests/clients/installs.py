@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.conformance.run import npm
+from tests.servers.turns import in_turn
 
 HERE: Final = Path(__file__).parent
 CACHE: Final = HERE.parents[1] / ".cache" / "clients"
@@ -25,6 +26,11 @@ def from_npm() -> Path:
         CannotRun: npm is missing, or it failed.
     """
     CACHE.mkdir(parents=True, exist_ok=True)
+    with in_turn("clients"):
+        return _from_npm()
+
+
+def _from_npm() -> Path:
     digest = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
     stamp = CACHE / "installed"
     if not stamp.exists() or stamp.read_text() != digest:
@@ -42,6 +48,11 @@ def from_npm() -> Path:
 @cache
 def fastmcp() -> Path:
     """The Python of an environment with FastMCP, which pins other versions than the gateway's own."""
+    with in_turn("fastmcp"):
+        return _fastmcp()
+
+
+def _fastmcp() -> Path:
     folder = CACHE / FASTMCP.replace("==", "-")
     python, stamp = folder / "bin" / "python", folder / "installed"
     if not stamp.exists():

@@ -164,7 +164,7 @@ def test_it_can_be_built_again(image: Image, tmp_path: Path) -> None:
     (build,) = (rest for word, rest in stages()[0] if word == "RUN" and "hatchling" in rest)
     for path in (image.folder / "src").rglob("*"):
         os.utime(path, (1, 10**9))
-    script = build.replace("/build/", f"{sys.prefix}/").replace("/wheels", str(tmp_path))
+    script = build.replace("/build/", f"{image.folder}/build/").replace("/wheels", str(tmp_path))
     environment = os.environ | {"SOURCE_DATE_EPOCH": "315532800"}
     subprocess.run(script, shell=True, cwd=image.folder / "src", env=environment, check=True, capture_output=True)
     again = tmp_path / wheel.name

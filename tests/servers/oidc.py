@@ -19,6 +19,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from tests.conformance.run import node, npm
 from tests.servers.local import HOST, free_port
+from tests.servers.turns import in_turn
 
 HERE: Final = Path(__file__).parents[1] / "auth" / "oidc_provider"
 CACHE: Final = Path(__file__).parents[2] / ".cache" / "oidc-provider"
@@ -42,12 +43,13 @@ def install() -> Path:
     files = {name: (HERE / name).read_bytes() for name in ("package.json", "package-lock.json", "provider.js")}
     digest = hashlib.sha256(b"".join(files.values())).hexdigest()
     stamp = CACHE / "installed"
-    if not stamp.exists() or stamp.read_text() != digest:
-        CACHE.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            (CACHE / name).write_bytes(content)
-        npm("ci", "--ignore-scripts", folder=CACHE)
-        stamp.write_text(digest)
+    with in_turn("oidc"):
+        if not stamp.exists() or stamp.read_text() != digest:
+            CACHE.mkdir(parents=True, exist_ok=True)
+            for name, content in files.items():
+                (CACHE / name).write_bytes(content)
+            npm("ci", "--ignore-scripts", folder=CACHE)
+            stamp.write_text(digest)
     return CACHE / "provider.js"
 
 

@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from tests.servers.turns import in_turn
+
 
 @dataclass(frozen=True, slots=True)
 class Package:
@@ -70,8 +72,10 @@ def programs(name: str) -> dict[str, Path]:
     found = _find(package)
     trouble = "apt-get was not asked: that takes root on Debian"
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        trouble = _install(package)
-        found = _find(package)
+        with in_turn("apt"):
+            found = _find(package)  # another worker may have been first
+            trouble = _install(package) if found is None else ""
+        found = found or _find(package)
     if found is None:
         raise MissingServer(
             f"The tests need {name}: no container engine answers and {', '.join(package.programs)} are not here "
