@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from gateway.telemetry import logs
 from tests.servers.containers import MysqlContainer, PostgresqlContainer, has_engine, running_container, running_mysql
 from tests.servers.mariadb import MariadbServer, running_mariadb
 from tests.servers.oidc import OidcServer, running_oidc
@@ -214,3 +217,15 @@ def own_oidc() -> Iterator[OidcServer]:
 @pytest.fixture
 def chromium() -> None:
     """A browser is here; which one is told by `programs`."""
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """The JSON lines that the gateway logs meanwhile."""
+    stream = io.StringIO()
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    logs.configure(stream=stream)
+    yield stream
+    root.handlers[:] = handlers
+    root.setLevel(level)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
@@ -21,6 +20,7 @@ from gateway.context import Call
 from gateway.errors import GatewayError, ProtocolError, RateLimited, to_wire
 from gateway.server import mcp
 from gateway.server.auditing import note_denial
+from gateway.server.door import new_correlation_id
 from gateway.server.endpoint import Endpoint
 from gateway.server.events import Kind
 from gateway.server.jsonrpc import (
@@ -137,7 +137,7 @@ class Conversation:
                 self._running[identifier].cancel()
 
     async def _serve(self, message: Message) -> None:
-        correlation_id = secrets.token_hex(16)
+        correlation_id = new_correlation_id()
         logs.correlation_id.set(correlation_id)
         record = Record("STDIO", "local", method=message.method[:MAX_METHOD])
         trace = self._watch.begin({})

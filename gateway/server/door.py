@@ -30,6 +30,11 @@ def correlation_id(request: web.BaseRequest) -> str:
     offered = request.headers.get("X-Request-ID")
     if offered is not None and _CORRELATION.fullmatch(offered):
         return offered
+    return new_correlation_id()
+
+
+def new_correlation_id() -> str:
+    """An id for what came without one."""
     return f"{random.getrandbits(128):032x}"
 
 

@@ -5,7 +5,6 @@ Nothing can be resumed here: when the stream ends, so does the session and what 
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from aiohttp import web
@@ -13,14 +12,14 @@ from aiohttp import web
 from gateway.context import Call, Principal
 from gateway.server.endpoint import Endpoint
 from gateway.server.headers import Headers
-from gateway.server.jsonrpc import Message, RequestId, parse, result_bytes
+from gateway.server.jsonrpc import Message, RequestId, result_bytes
 from gateway.server.record import Record
 from gateway.server.sessions import Owner, Session, Sessions, owner_of
 from gateway.server.sessions_http import expiry, with_changes
 from gateway.server.sessions_reader import Reader, frame
 from gateway.server.sessions_work import Brief, Work
 from gateway.server.snapshot import Snapshot
-from gateway.server.transport import MAX_METHOD, Outcome, Transport, read_body, reporter
+from gateway.server.transport import Outcome, Transport, receive, reporter
 
 VERSION: Final = "2024-11-05"
 _CANCELLED: Final = "notifications/cancelled"
@@ -138,10 +137,7 @@ class SseMessages:
             raise TypeError("a session of another transport has the path of this one")
         # Who comes with a new token keeps the session: no such client can take up its stream again.
         session.reader.until = max(session.reader.until, expiry(principal, snapshot.settings))
-        settings = snapshot.settings.server
-        deadline = asyncio.get_running_loop().time() + settings.call_timeout
-        message = parse(await read_body(request, settings.max_request_bytes, settings.body_timeout))
-        record.method = message.method[:MAX_METHOD]
+        message, deadline = await receive(request, snapshot, record)
         if message.id is not None:
             call = Call(correlation_id, principal, deadline, reporter(session, message), record.marks)
             record.status, record.goes_on = 202, True

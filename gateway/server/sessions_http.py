@@ -22,14 +22,14 @@ from gateway.context import Call, Principal
 from gateway.errors import Refused
 from gateway.server.endpoint import Endpoint
 from gateway.server.headers import Headers
-from gateway.server.jsonrpc import Message, parse, result_bytes
+from gateway.server.jsonrpc import Message, result_bytes
 from gateway.server.record import Record
 from gateway.server.sessions import Sessions, StreamableSession, owner_of
 from gateway.server.sessions_events import Stream
 from gateway.server.sessions_reader import Reader
 from gateway.server.sessions_work import Brief, Work
 from gateway.server.snapshot import Snapshot
-from gateway.server.transport import MAX_METHOD, Outcome, Transport, accepts, read_body, reporter
+from gateway.server.transport import Outcome, Transport, accepts, receive, reporter
 
 SESSION_ID: Final = "Mcp-Session-Id"
 STREAM_AFTER: Final = 1.0
@@ -128,10 +128,7 @@ class SessionTransport:
         session = self._session(request, principal, version)
         headers = {"X-Request-ID": correlation_id}
         if request.method == "POST":
-            settings = snapshot.settings.server
-            deadline = asyncio.get_running_loop().time() + settings.call_timeout
-            message = parse(await read_body(request, settings.max_request_bytes, settings.body_timeout))
-            record.method = message.method[:MAX_METHOD]
+            message, deadline = await receive(request, snapshot, record)
             if session is None:
                 call = Call(correlation_id, principal, deadline, marks=record.marks)
                 return await self._initialize(message, call, snapshot, record)

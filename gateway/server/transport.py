@@ -78,6 +78,19 @@ async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> byt
     return bytes(body)
 
 
+async def receive(request: web.BaseRequest, snapshot: Snapshot, record: Record) -> tuple[Message, float]:
+    """The message of a POST, and the event loop's time at which its call must have ended.
+
+    Raises:
+        GatewayError: the body is too large, too slow, or no JSON-RPC.
+    """
+    settings = snapshot.settings.server
+    deadline = asyncio.get_running_loop().time() + settings.call_timeout
+    message = parse(await read_body(request, settings.max_request_bytes, settings.body_timeout))
+    record.method = message.method[:MAX_METHOD]
+    return message, deadline
+
+
 def _within(body: bytes, limit: int) -> bytes:
     if len(body) > limit:
         raise Refused(413, f"The body is larger than {limit} bytes.")
@@ -165,10 +178,7 @@ class Transport:
         Raises:
             GatewayError: for everything that is refused before the message is understood.
         """
-        settings = snapshot.settings.server
-        deadline = asyncio.get_running_loop().time() + settings.call_timeout
-        message = parse(await read_body(request, settings.max_request_bytes, settings.body_timeout))
-        record.method = message.method[:MAX_METHOD]
+        message, deadline = await receive(request, snapshot, record)
         is_modern = _is_modern(request)
         if message.id is None:
             return _acknowledge(request, is_modern, correlation_id)

@@ -8,6 +8,7 @@ import random
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -78,3 +79,17 @@ def run(command: list[object], folder: Path) -> None:
         )
         output.seek(0)
         assert result.returncode == 0, f"{words}: {output.read().decode(errors='replace')[-4000:]}"
+
+
+def until_listening(process: subprocess.Popen[bytes], address: tuple[str, int], log: Path, name: str) -> None:
+    """Wait until a server that was just started takes connections; at most 10 s, and not if it ended."""
+    until = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(address, 1).close()
+        except OSError:
+            assert process.poll() is None, log.read_text()[-2000:]
+            assert time.monotonic() < until, f"{name} takes no connections"
+            time.sleep(0.01)
+        else:
+            return

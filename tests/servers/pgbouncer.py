@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from gateway.config.sources import PostgresqlSettings
-from tests.servers.local import HOST, as_user, free_port, own
+from tests.servers.local import HOST, as_user, free_port, own, until_listening
 from tests.servers.postgresql import PostgresqlServer
 from tests.servers.programs import programs
 
@@ -70,16 +68,7 @@ class PgbouncerServer:
         command = [programs("pgbouncer")["pgbouncer"], "--quiet", self.folder / "pgbouncer.ini"]
         process = subprocess.Popen(list(map(str, command)), cwd=self.folder, stdin=subprocess.DEVNULL, **as_user())
         self._process = process
-        until = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection((self.host, self.port), 1).close()
-            except OSError:
-                assert process.poll() is None, (self.folder / "log").read_text()[-2000:]
-                assert time.monotonic() < until, "PgBouncer takes no connections"
-                time.sleep(0.02)
-            else:
-                return
+        until_listening(process, (self.host, self.port), self.folder / "log", "PgBouncer")
 
     def stop(self) -> None:
         """Stop at once."""

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import secrets
 import signal
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 
 from gateway.config.redis import RedisSettings
 from tests.servers.certificates import Authority
-from tests.servers.local import HOST, Guardian, as_user, free_port, own
+from tests.servers.local import HOST, Guardian, as_user, free_port, own, until_listening
 from tests.servers.programs import programs
 
 
@@ -58,16 +56,7 @@ class RedisServer:
             command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **as_user()
         )
         self._guardian = Guardian(process.pid, self.folder)
-        until = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection((self.host, self.port), 1).close()
-            except OSError:
-                assert process.poll() is None, (self.folder / "log").read_text()[-2000:]
-                assert time.monotonic() < until, "Redis takes no connections"
-                time.sleep(0.01)
-            else:
-                return
+        until_listening(process, (self.host, self.port), self.folder / "log", "Redis")
 
     def signal(self, number: signal.Signals) -> None:
         """Send its process a signal: SIGSTOP freezes it, SIGCONT thaws it."""

@@ -7,11 +7,9 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,17 +20,6 @@ PAGE: Final = (Path(__file__).parents[2] / "docs/reference/logs.md").read_text()
 NASTY: Final = st.text(max_size=60) | st.sampled_from(
     ['"}\n{"level":"error"', "\r\n", "\u2028", "\x1b[31m", "\x00", "\ud800"]
 )
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    stream = io.StringIO()
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    logs.configure(stream=stream)
-    yield stream
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
