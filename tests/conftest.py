@@ -43,6 +43,7 @@ ENGINES = {
     "oidc": "oidc",
     "own_oidc": "oidc",
     "zones": "network+postgresql",
+    "fault_servers": "postgresql+mysql",
     "chromium": "chromium",
 }
 

@@ -1,0 +1,135 @@
+"""The surroundings of the scenarios: databases behind proxies, an identity provider, and a gateway that is served."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tests.faults.backends import Backend, running_backends
+from tests.faults.calls import Agent
+from tests.faults.load import Load
+from tests.faults.process import GatewayProcess, Held
+from tests.faults.provider import AUDIENCE, Provider
+
+IS_LONG: Final = os.environ.get("GATEWAY_FAULTS") == "long"
+DEADLINE: Final = 4.0
+"""`server.call_timeout`, in seconds."""
+SLACK: Final = 3.0
+"""What a call may take beyond its deadline on a busy machine."""
+CLIENTS: Final = {f"agent-{number}": f"agent-s3cret-{number}" for number in range(5)}
+"""The first three make up the load; the others are there for scenarios."""
+
+
+def seconds(long: float, short: float) -> float:
+    """How long a fault lasts, in the form that runs."""
+    return long if IS_LONG else short
+
+
+@dataclass
+class World:
+    """Everything that runs.
+
+    Attributes:
+        folder: for files.
+        backends: the databases by name.
+        provider: the identity provider.
+        gateway: the process.
+        agents: one for each client of the provider.
+        load: what they do.
+    """
+
+    folder: Path
+    backends: dict[str, Backend]
+    provider: Provider
+    gateway: GatewayProcess
+    agents: list[Agent] = field(default_factory=list)
+    load: Load = field(default_factory=lambda: Load([], ()))
+
+    @property
+    def secrets(self) -> set[str]:
+        """What may stand in no message and no log."""
+        tokens = {agent.token for agent in self.agents}
+        keys = {key["pem"].splitlines()[1] for key in self.provider.keys}
+        passwords = {str(backend.login()["password"]) for backend in self.backends.values()}
+        return tokens | keys | passwords | set(CLIENTS.values())
+
+    @property
+    def addresses(self) -> set[str]:
+        """What may stand in no message."""
+        ports = {str(backend.login()["port"]) for backend in self.backends.values()}
+        return ports | {str(self.provider.port), "127.0.0.1", "localhost"}
+
+    @asynccontextmanager
+    async def agent(self, client: str = "agent-0", **connector: Any) -> AsyncIterator[Agent]:
+        """A caller with a new token."""
+        agent = Agent(self.gateway.url, await self.provider.token(client), DEADLINE + SLACK, **connector)
+        try:
+            yield agent
+        finally:
+            await agent.close()
+
+    async def held(self) -> Held:
+        """What the gateway holds now."""
+        return await self.gateway.held({name: each.proxy.connections for name, each in self.backends.items()})
+
+
+def configuration(backends: Mapping[str, Backend], provider: Provider, admin_port: int, **more: Any) -> dict[str, Any]:
+    """The gateway's settings; `more` replaces whole sections."""
+    settings: dict[str, Any] = {
+        "admin": {"port": admin_port},
+        "server": {"call_timeout": f"{DEADLINE}s", "shutdown_grace": "6s"},
+        "limits": {"requests_per_minute": 1_000_000, "burst": 1_000_000, "concurrency_per_client": 100},
+        "auth": {"issuers": [{"issuer": provider.issuer, "audiences": [AUDIENCE]}]},
+        "sources": {name: backend.source() for name, backend in backends.items()},
+        "tools": {name: tool for backend in backends.values() for name, tool in backend.tools().items()},
+    }
+    return settings | more
+
+
+def write(settings: Mapping[str, Any], path: Path) -> Path:
+    """A configuration file whose passwords are files beside it, as in a cluster."""
+    settings = json.loads(json.dumps(settings))
+    for name, source in settings["sources"].items():
+        if "password" in source:
+            secret = path.parent / f"{name}.password"
+            secret.write_text(source["password"])
+            source["password"] = f"${{file:{secret}}}"
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(settings))  # JSON is YAML
+    partial.rename(path)
+    return path
+
+
+@asynccontextmanager
+async def open_world(**more: Any) -> AsyncIterator[World]:
+    """Start everything; the load waits until a scenario begins.
+
+    Args:
+        more: sections of the configuration.
+    """
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-faults-")))
+        provider = Provider(CLIENTS)
+        stack.callback(provider.kill)
+        provider.start()
+        backends = await stack.enter_async_context(running_backends())
+        gateway = GatewayProcess(folder, folder / "gateway.yaml", {})
+        write(configuration(backends, provider, gateway.admin_port, **more), gateway.configuration)
+        world = World(folder, backends, provider, gateway)
+        stack.callback(gateway.kill)
+        gateway.start()
+        await gateway.until_ready()
+        for client in list(CLIENTS)[:3]:
+            world.agents.append(await stack.enter_async_context(world.agent(client)))
+        world.load = Load(world.agents, backends)
+        world.load.start()
+        stack.push_async_callback(world.load.stop)
+        async with world.load.running():  # what is opened or imported at first use is no leak
+            await world.load.until_well(0.0, backends, 30.0)
+        yield world
