@@ -44,6 +44,7 @@ ENGINES = {
     "own_oidc": "oidc",
     "zones": "network+postgresql",
     "fault_servers": "postgresql+mysql",
+    "zones_wanted": "network+postgresql",
     "chromium": "chromium",
 }
 

@@ -116,6 +116,15 @@ class Backend:
             for name, tool in tools.items()
         }
 
+    @property
+    def connections(self) -> int:
+        """Of the gateway to it."""
+        return self.proxy.connections
+
+    async def heal(self) -> None:
+        """Let everything pass again."""
+        await self.proxy.heal()
+
     async def stop(self, mode: str = "immediate") -> None:
         """Stop the server; `immediate` is a crash for its clients."""
         await asyncio.to_thread(self.server.stop, mode)
@@ -137,6 +146,7 @@ class Postgresql(Backend):
     """PostgreSQL; the gateway's account is an ordinary one."""
 
     name, title = "postgresql", "PostgreSQL"
+    account = {"engine": "postgresql", "user": "gateway", "password": _PASSWORD, "tls": {"mode": "disable"}}
     # In a query of its own: a plan may well ask a function of every row before it looks at the row's number.
     sleeps = f"(select pg_sleep({LINGER})) is not null"
     busy = f"(select pg_sleep({BUSY})) is not null"
@@ -147,7 +157,7 @@ class Postgresql(Backend):
 
     def login(self) -> dict[str, Any]:
         place = {"host": self.proxy.host, "port": self.proxy.port, "database": "postgres"}
-        return {"engine": "postgresql", **place, "user": "gateway", "password": _PASSWORD, "tls": {"mode": "disable"}}
+        return {**self.account, **place}
 
     def keep(self) -> str:
         return "insert into kept (id) values (:key) on conflict do nothing"

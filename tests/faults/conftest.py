@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from tests.faults.backends import running_backends
+from tests.faults.far import open_far_world
 from tests.faults.world import World, open_world
+from tests.servers.programs import MissingServer
 
 
 @pytest.fixture(scope="session")
@@ -15,8 +18,23 @@ def fault_servers() -> None:
     """Says which servers the scenarios need."""
 
 
+@pytest.fixture(scope="session")
+def zones_wanted() -> None:
+    """Says that network namespaces are needed."""
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def world(fault_servers: None) -> AsyncIterator[World]:
     """Everything; the load waits for the first scenario."""
-    async with open_world() as opened:
+    async with running_backends() as backends, open_world(backends) as opened:
         yield opened
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def far_world(zones_wanted: None, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    """A gateway in one network namespace and its database in another, with a firewall between."""
+    try:
+        async with open_far_world(tmp_path_factory.mktemp("zones")) as opened:
+            yield opened
+    except MissingServer as missing:
+        pytest.fail(str(missing), pytrace=False)

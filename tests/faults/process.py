@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,19 +45,35 @@ class Held:
     connections: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where processes run, and how we reach them there.
+
+    Attributes:
+        prefix: words before each command.
+        connector: arguments of aiohttp's.
+    """
+
+    prefix: Sequence[str] = ()
+    connector: Mapping[str, Any] = field(default_factory=dict)
+
+
+HERE: Final = Place()
+
+
 class GatewayProcess:
     """One `gateway serve`.
 
     Args:
         folder: for its log.
         configuration: the file or folder that it serves.
-        environment: added to ours.
+        place: where it runs.
     """
 
-    def __init__(self, folder: Path, configuration: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, configuration: Path, place: Place = HERE) -> None:
         self.folder = folder
         self.configuration = configuration
-        self.environment = dict(environment)
+        self.place = place
         self.port, self.admin_port = free_port(), free_port()
         self.url = f"http://{HOST}:{self.port}/mcp"
         self.admin_url = f"http://{HOST}:{self.admin_port}"
@@ -73,13 +89,12 @@ class GatewayProcess:
             prefix: words before the command, such as faketime's or prlimit's.
             stderr: a descriptor that takes the log instead of the file.
         """
-        command = [*prefix, sys.executable, "-m", "tests.faults.watched", self._tasks, "serve"]
+        command = [*self.place.prefix, *prefix, sys.executable, "-m", "tests.faults.watched", self._tasks, "serve"]
         command += ["--config", self.configuration, "--port", self.port]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 list(map(str, command)),
                 cwd=_ROOT,
-                env=os.environ | self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log if stderr is None else stderr,
@@ -165,8 +180,10 @@ class GatewayProcess:
 
     async def _get(self, path: str) -> bytes:
         timeout = aiohttp.ClientTimeout(total=5)
-        async with aiohttp.ClientSession(timeout=timeout) as http, http.get(self.admin_url + path) as response:
-            return await response.read()
+        connector = aiohttp.TCPConnector(**self.place.connector)
+        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
+            async with http.get(self.admin_url + path) as response:
+                return await response.read()
 
     async def tasks(self) -> Mapping[str, int]:
         """How many tasks there are, by what runs in them."""

@@ -8,8 +8,10 @@ import pytest
 
 from tests.faults.backends import SOURCES, Backend, bulk
 from tests.faults.calls import OK
+from tests.faults.far import FarPostgresql
 from tests.faults.trial import BROKEN, STILL, trial
 from tests.faults.world import IS_LONG, World, seconds
+from tests.servers.zones import OPEN
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -110,3 +112,39 @@ async def test_idle_connections_dropped(world: World, backend: Backend) -> None:
                 await asyncio.sleep(1.2)  # longer than `ping_after`
                 backend.proxy.forget()
             await asyncio.sleep(seconds(5, 0.5))
+
+
+def far(world: World) -> FarPostgresql:
+    """The database in the other zone."""
+    backend = world.backends["postgresql"]
+    assert isinstance(backend, FarPostgresql)
+    return backend
+
+
+FIREWALLS = {
+    "packets to the database dropped": ("arriving", f"tcp dport {OPEN} drop"),
+    "packets from the database dropped": ("leaving", f"tcp sport {OPEN} drop"),
+    "everything rejected by TCP reset": ("arriving", f"tcp dport {OPEN} reject with tcp reset"),
+    "everything rejected by ICMP": ("arriving", f"tcp dport {OPEN} reject with icmpx admin-prohibited"),
+}
+
+
+@pytest.mark.parametrize("what", FIREWALLS)
+async def test_firewall(far_world: World, what: str) -> None:
+    """The same by a real firewall, which treats packets and knows no connections."""
+    long = seconds(20, 2.5)
+    async with trial(far_world, f"nft: {what} for {long:g} s", hits=["postgresql"], may_fail=STILL):
+        far(far_world).fault(*FIREWALLS[what])
+        await asyncio.sleep(long)
+
+
+async def test_firewall_forgets_idle_connections(far_world: World) -> None:
+    """Packets of connections that were idle are dropped; new connections pass."""
+    backend = far(far_world)
+    async with trial(far_world, "nft: idle connections silently dropped", hits=["postgresql"], is_felt=False):
+        async with far_world.load.quiet():
+            await asyncio.sleep(1.2)  # longer than `ping_after`
+            ports = ", ".join(map(str, backend.ports))
+            backend.fault("arriving", f"tcp sport {{ {ports} }} drop")
+            backend.fault("leaving", f"tcp dport {{ {ports} }} drop")
+        await asyncio.sleep(seconds(5, 0.5))

@@ -109,7 +109,7 @@ async def trial(
             yield one
         finally:
             for backend in world.backends.values():
-                await backend.proxy.heal()
+                await backend.heal()
         one.ended = one.ended or time.monotonic()
         one.heal = await world.load.until_well(one.ended, world.backends, heals_within)
         await asyncio.sleep(seconds(*_AFTER))

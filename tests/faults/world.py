@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.faults.backends import Backend, running_backends
+from tests.faults.backends import Backend
 from tests.faults.calls import Agent
 from tests.faults.load import Load
-from tests.faults.process import GatewayProcess, Held
+from tests.faults.process import HERE, GatewayProcess, Held, Place
 from tests.faults.provider import AUDIENCE, Provider
 
 IS_LONG: Final = os.environ.get("GATEWAY_FAULTS") == "long"
@@ -62,13 +62,14 @@ class World:
     @property
     def addresses(self) -> set[str]:
         """What may stand in no message."""
-        ports = {str(backend.login()["port"]) for backend in self.backends.values()}
-        return ports | {str(self.provider.port), "127.0.0.1", "localhost"}
+        logins = [backend.login() for backend in self.backends.values()]
+        return {str(login[name]) for login in logins for name in ("host", "port")} | {str(self.provider.port)}
 
     @asynccontextmanager
     async def agent(self, client: str = "agent-0", **connector: Any) -> AsyncIterator[Agent]:
         """A caller with a new token."""
-        agent = Agent(self.gateway.url, await self.provider.token(client), DEADLINE + SLACK, **connector)
+        patience, connector = DEADLINE + SLACK, {**self.gateway.place.connector, **connector}
+        agent = Agent(self.gateway.url, self.provider.mint(client), patience, **connector)
         try:
             yield agent
         finally:
@@ -76,7 +77,7 @@ class World:
 
     async def held(self) -> Held:
         """What the gateway holds now."""
-        return await self.gateway.held({name: each.proxy.connections for name, each in self.backends.items()})
+        return await self.gateway.held({name: each.connections for name, each in self.backends.items()})
 
 
 def configuration(backends: Mapping[str, Backend], provider: Provider, admin_port: int, **more: Any) -> dict[str, Any]:
@@ -107,21 +108,22 @@ def write(settings: Mapping[str, Any], path: Path) -> Path:
 
 
 @asynccontextmanager
-async def open_world(**more: Any) -> AsyncIterator[World]:
-    """Start everything; the load waits until a scenario begins.
+async def open_world(backends: Mapping[str, Backend], place: Place = HERE, **more: Any) -> AsyncIterator[World]:
+    """Start everything else; the load waits until a scenario begins.
 
     Args:
+        backends: the databases.
+        place: where the provider and the gateway run.
         more: sections of the configuration.
     """
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-faults-")))
         provider = Provider(CLIENTS)
         stack.callback(provider.kill)
-        provider.start()
-        backends = await stack.enter_async_context(running_backends())
-        gateway = GatewayProcess(folder, folder / "gateway.yaml", {})
+        provider.start(place.prefix)
+        gateway = GatewayProcess(folder, folder / "gateway.yaml", place)
         write(configuration(backends, provider, gateway.admin_port, **more), gateway.configuration)
-        world = World(folder, backends, provider, gateway)
+        world = World(folder, dict(backends), provider, gateway)
         stack.callback(gateway.kill)
         gateway.start()
         await gateway.until_ready()
