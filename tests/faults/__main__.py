@@ -24,8 +24,10 @@ def main() -> int:
     words = ["--quiet", "--timeout=900", "--durations=0", "--durations-min=1", str(Path(__file__).parent)]
     code = pytest.main([*words, "-k", arguments.k])
     print(f"\n{report.machine()}\n\n{report.text(report.ROWS)}")
+    if not arguments.short:
+        report.keep(report.ROWS)
     if arguments.write:
-        report.write(report.ROWS)
+        report.write()
     return int(code)
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.faults.backends import running_backends
+from tests.faults.backends import Backend, running_backends
 from tests.faults.far import open_far_world
 from tests.faults.world import World, open_world
 from tests.servers.programs import MissingServer
@@ -24,9 +24,16 @@ def zones_wanted() -> None:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def world(fault_servers: None) -> AsyncIterator[World]:
+async def backends(fault_servers: None) -> AsyncIterator[dict[str, Backend]]:
+    """The databases."""
+    async with running_backends() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def world(backends: dict[str, Backend]) -> AsyncIterator[World]:
     """Everything; the load waits for the first scenario."""
-    async with running_backends() as backends, open_world(backends) as opened:
+    async with open_world(backends) as opened:
         yield opened
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -71,7 +72,7 @@ class Load:
         self.outcomes: list[Outcome] = []
         turns = itertools.cycle(agents)
         self.workers = [Worker(f"{source}_{kind}", next(turns)) for source in sources for kind in self.kinds]
-        self._keys = itertools.count(1)
+        self._name, self._keys = secrets.token_hex(6), itertools.count(1)
         self._ids = itertools.cycle(range(1, FACTS + 1))
         self._goes = asyncio.Event()
         self._busy = 0
@@ -129,7 +130,7 @@ class Load:
 
     async def _call(self, worker: Worker) -> Outcome:
         if worker.tool.endswith(("note", "keep")):
-            return await worker.agent.call(worker.tool, {"key": f"{worker.tool}-{next(self._keys)}"})
+            return await worker.agent.call(worker.tool, {"key": f"{self._name}-{next(self._keys)}"})
         number = next(self._ids)
         return await worker.agent.call(worker.tool, {"id": number}, [{"id": number, "label": label(number)}])
 

@@ -52,10 +52,12 @@ class Place:
     Attributes:
         prefix: words before each command.
         connector: arguments of aiohttp's.
+        scheme: of the gateway's URL.
     """
 
     prefix: Sequence[str] = ()
     connector: Mapping[str, Any] = field(default_factory=dict)
+    scheme: str = "http"
 
 
 HERE: Final = Place()
@@ -75,7 +77,7 @@ class GatewayProcess:
         self.configuration = configuration
         self.place = place
         self.port, self.admin_port = free_port(), free_port()
-        self.url = f"http://{HOST}:{self.port}/mcp"
+        self.url = f"{place.scheme}://{HOST}:{self.port}/mcp"
         self.admin_url = f"http://{HOST}:{self.admin_port}"
         self.log = folder / "gateway.log"
         self._tasks = folder / "tasks.json"
@@ -180,10 +182,9 @@ class GatewayProcess:
 
     async def _get(self, path: str) -> bytes:
         timeout = aiohttp.ClientTimeout(total=5)
-        connector = aiohttp.TCPConnector(**self.place.connector)
-        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
-            async with http.get(self.admin_url + path) as response:
-                return await response.read()
+        http = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(**self.place.connector))
+        async with http, http.get(self.admin_url + path) as response:
+            return await response.read()
 
     async def tasks(self) -> Mapping[str, int]:
         """How many tasks there are, by what runs in them."""

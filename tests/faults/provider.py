@@ -94,11 +94,20 @@ class Provider:
             self._guardian.dismiss()
             self._guardian = None
 
-    def mint(self, client: str, **how: Any) -> str:
-        """A new access token without asking, as the provider would sign it; see `IdentityProvider.issue`."""
+    @staticmethod
+    def new_key() -> dict[str, str]:
+        """A key that nobody has published."""
+        return _told(_Key.generate())
+
+    def mint(self, client: str, *, key: Mapping[str, str] | None = None, **how: Any) -> str:
+        """A new access token without asking, as the provider would sign it; see `IdentityProvider.issue`.
+
+        Args:
+            key: to sign with, instead of the current one.
+        """
         twin = _Moody({name: (secret, SCOPES) for name, secret in self.clients.items()}, AUDIENCE)
         twin.issuer = self.issuer
-        twin.obey({"keys": self.keys})
+        twin.obey({"keys": [key or self.keys[0]]})
         return twin.issue(client, **how)
 
     async def token(self, client: str) -> str:

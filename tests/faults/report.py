@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "explanation" / "reliability.md"
 _BEGIN: Final = "<!-- written by make faults: begin -->"
 _END: Final = "<!-- written by make faults: end -->"
+KEPT: Final = Path(__file__).parents[2] / ".cache" / "faults"
+GROUPS: Final = (
+    *("databases", "network", "overload", "identity", "certificates"),
+    *("companions", "clients", "process", "configuration"),
+)
+"""As the page shows them."""
 COLUMNS: Final = (
     "what was done",
     "sent",
@@ -35,6 +42,7 @@ class Row:
     """One scenario.
 
     Attributes:
+        group: what kind of fault; the file that it is in.
         what: was done.
         sent: calls, with everything that was not answered.
         answered: rightly.
@@ -48,6 +56,7 @@ class Row:
         memory: resident MB before and after.
     """
 
+    group: str
     what: str
     sent: int
     answered: int
@@ -79,6 +88,11 @@ class Row:
 
 ROWS: Final[list[Row]] = []
 """Of this process' run, in order."""
+
+
+def group() -> str:
+    """Of the scenario that runs now."""
+    return os.environ["PYTEST_CURRENT_TEST"].partition("::")[0].rpartition("test_")[2].removesuffix(".py")
 
 
 def _counts(counts: Counter[str]) -> str:
@@ -118,10 +132,30 @@ def machine() -> str:
     return ", ".join(filter(None, facts))
 
 
-def write(rows: Sequence[Row], page: Path = PAGE) -> None:
-    """Put the table into the page, in the place of the one that was there."""
+def keep(rows: Sequence[Row], folder: Path = KEPT) -> None:
+    """Keep the rows of each group that was run, instead of what was kept of it before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in dict.fromkeys(row.group for row in rows):
+        found = [asdict(row) for row in rows if row.group == name]
+        (folder / f"{name}.json").write_text(json.dumps({"machine": machine(), "rows": found}, indent=1) + "\n")
+
+
+def write(page: Path = PAGE, folder: Path = KEPT) -> None:
+    """Put the tables that were kept into the page, in the place of those that were there."""
     before, begin, rest = page.read_text().partition(_BEGIN)
     _, end, after = rest.partition(_END)
-    assert begin, f"{page} has no place for the table"
-    assert end, f"{page} has no place for the table"
-    page.write_text(f"{before}{_BEGIN}\n{machine()}\n\n{markdown(rows)}\n{_END}{after}")
+    if not (begin and end):
+        raise ValueError(f"{page} has no place for the tables")
+    parts = []
+    for name in GROUPS:
+        path = folder / f"{name}.json"
+        if path.exists():
+            kept = json.loads(path.read_text())
+            parts += [f"### {name.capitalize()}", kept["machine"], markdown(_row(told) for told in kept["rows"])]
+    page.write_text("\n\n".join([before + begin, *parts, end + after]))
+
+
+def _row(told: Mapping[str, Any]) -> Row:
+    counts = {name: Counter(told[name]) for name in ("failed", "hidden")}
+    pairs = {name: tuple(told[name]) for name in ("connections", "memory")}
+    return Row(**{**told, **counts, **pairs})

@@ -58,7 +58,7 @@ async def test_restart(world: World, backend: Backend, mode: str) -> None:
 
 async def test_frozen(world: World, backend: Backend) -> None:
     """Nobody hears of a frozen server: every call ends by its own limits, and what waits is told to come back."""
-    long = seconds(20, 2.5)
+    long = seconds(20, 3.5)
     async with trial(
         world, f"{backend.title}: server frozen (SIGSTOP) for {long:g} s", hits=[backend.name], may_fail=STILL
     ):

@@ -40,7 +40,7 @@ async def test_reset(world: World, backend: Backend) -> None:
 
 async def test_black_hole(world: World, backend: Backend) -> None:
     """Connections open and nothing comes back."""
-    long = seconds(20, 3)
+    long = seconds(20, 3.5)
     async with trial(world, f"{name(backend)}: black hole for {long:g} s", hits=[backend.name], may_fail=STILL):
         backend.proxy.up.swallows = backend.proxy.down.swallows = True
         await asyncio.sleep(long)
@@ -50,7 +50,7 @@ async def test_black_hole(world: World, backend: Backend) -> None:
 @pytest.mark.parametrize("lane", ["up", "down"])
 async def test_one_way_loss(world: World, backend: Backend, lane: str) -> None:
     """Requests get lost, or answers do: a write whose answer is lost was made, and may not be called undone."""
-    long, what = seconds(10, 2.5), "requests" if lane == "up" else "answers"
+    long, what = seconds(10, 3.5), "requests" if lane == "up" else "answers"
     async with trial(world, f"{name(backend)}: {what} lost for {long:g} s", hits=[backend.name], may_fail=STILL):
         getattr(backend.proxy, lane).swallows = True
         await asyncio.sleep(long)
@@ -71,7 +71,7 @@ async def test_latency(world: World, backend: Backend) -> None:
 
 async def test_more_latency_than_the_limits(world: World, backend: Backend) -> None:
     """2 s: more than opening a connection and running a statement may take."""
-    long = seconds(20, 3)
+    long = seconds(20, 3.5)
     async with trial(world, f"{name(backend)}: 2 s latency for {long:g} s", hits=[backend.name], may_fail=STILL):
         backend.proxy.up.delay = backend.proxy.down.delay = 1.0
         await asyncio.sleep(long)
@@ -132,7 +132,7 @@ FIREWALLS = {
 @pytest.mark.parametrize("what", FIREWALLS)
 async def test_firewall(far_world: World, what: str) -> None:
     """The same by a real firewall, which treats packets and knows no connections."""
-    long = seconds(20, 2.5)
+    long = seconds(20, 3.5)
     async with trial(far_world, f"nft: {what} for {long:g} s", hits=["postgresql"], may_fail=STILL):
         far(far_world).fault(*FIREWALLS[what])
         await asyncio.sleep(long)

@@ -128,6 +128,7 @@ async def trial(
 def _row(what: str, one: Trial, bad_writes: int, before: Held, after: Held) -> report.Row:
     found = counted(one.outcomes)
     return report.Row(
+        report.group(),
         what,
         sent=len(one.outcomes),
         answered=found[OK],

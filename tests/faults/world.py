@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,10 +19,12 @@ from tests.faults.process import HERE, GatewayProcess, Held, Place
 from tests.faults.provider import AUDIENCE, Provider
 
 IS_LONG: Final = os.environ.get("GATEWAY_FAULTS") == "long"
-DEADLINE: Final = 4.0
+DEADLINE: Final = 6.0
 """`server.call_timeout`, in seconds."""
-SLACK: Final = 3.0
+SLACK: Final = 4.0
 """What a call may take beyond its deadline on a busy machine."""
+_LIFE: Final = 10 * 86_400
+"""Seconds that tokens of the load live: clocks are moved by days."""
 CLIENTS: Final = {f"agent-{number}": f"agent-s3cret-{number}" for number in range(5)}
 """The first three make up the load; the others are there for scenarios."""
 
@@ -42,6 +45,7 @@ class World:
         gateway: the process.
         agents: one for each client of the provider.
         load: what they do.
+        files: that a scenario changes, by name.
     """
 
     folder: Path
@@ -50,13 +54,14 @@ class World:
     gateway: GatewayProcess
     agents: list[Agent] = field(default_factory=list)
     load: Load = field(default_factory=lambda: Load([], ()))
+    files: dict[str, Path] = field(default_factory=dict)
 
     @property
     def secrets(self) -> set[str]:
         """What may stand in no message and no log."""
         tokens = {agent.token for agent in self.agents}
         keys = {key["pem"].splitlines()[1] for key in self.provider.keys}
-        passwords = {str(backend.login()["password"]) for backend in self.backends.values()}
+        passwords = {str(backend.login().get("password", "")) for backend in self.backends.values()} - {""}
         return tokens | keys | passwords | set(CLIENTS.values())
 
     @property
@@ -69,11 +74,23 @@ class World:
     async def agent(self, client: str = "agent-0", **connector: Any) -> AsyncIterator[Agent]:
         """A caller with a new token."""
         patience, connector = DEADLINE + SLACK, {**self.gateway.place.connector, **connector}
-        agent = Agent(self.gateway.url, self.provider.mint(client), patience, **connector)
+        agent = Agent(self.gateway.url, self.provider.mint(client, lifetime=_LIFE), patience, **connector)
         try:
             yield agent
         finally:
             await agent.close()
+
+    async def restart(self) -> None:
+        """Another process of the same gateway, warm."""
+        self.gateway.kill()
+        self.gateway.start()
+        await self.warm()
+
+    async def warm(self) -> None:
+        """Have everything called: what is opened or imported at first use is no leak."""
+        await self.gateway.until_ready()
+        async with self.load.running():
+            await self.load.until_well(time.monotonic(), self.backends, 30.0)
 
     async def held(self) -> Held:
         """What the gateway holds now."""
@@ -81,10 +98,10 @@ class World:
 
 
 def configuration(backends: Mapping[str, Backend], provider: Provider, admin_port: int, **more: Any) -> dict[str, Any]:
-    """The gateway's settings; `more` replaces whole sections."""
+    """The gateway's settings; `more` replaces whole sections, and adds to `server`."""
     settings: dict[str, Any] = {
         "admin": {"port": admin_port},
-        "server": {"call_timeout": f"{DEADLINE}s", "shutdown_grace": "6s"},
+        "server": {"call_timeout": f"{DEADLINE}s", "shutdown_grace": "6s", **more.pop("server", {})},
         "limits": {"requests_per_minute": 1_000_000, "burst": 1_000_000, "concurrency_per_client": 100},
         "auth": {"issuers": [{"issuer": provider.issuer, "audiences": [AUDIENCE]}]},
         "sources": {name: backend.source() for name, backend in backends.items()},
@@ -126,12 +143,10 @@ async def open_world(backends: Mapping[str, Backend], place: Place = HERE, **mor
         world = World(folder, dict(backends), provider, gateway)
         stack.callback(gateway.kill)
         gateway.start()
-        await gateway.until_ready()
         for client in list(CLIENTS)[:3]:
             world.agents.append(await stack.enter_async_context(world.agent(client)))
         world.load = Load(world.agents, backends)
         world.load.start()
         stack.push_async_callback(world.load.stop)
-        async with world.load.running():  # what is opened or imported at first use is no leak
-            await world.load.until_well(0.0, backends, 30.0)
+        await world.warm()
         yield world

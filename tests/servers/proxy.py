@@ -137,6 +137,9 @@ class FaultProxy:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:  # of those that were cancelled while they said goodbye
+            _abort(writer)
+        self._writers.clear()
         await asyncio.sleep(0)  # sockets that were aborted are closed in the loop's next turn
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -153,8 +156,8 @@ class FaultProxy:
         except OSError:
             _abort(writer)
         finally:
-            self._writers.discard(writer)
             await _hang_up(writer)
+            self._writers.discard(writer)
 
     async def _forward(
         self,
@@ -177,8 +180,8 @@ class FaultProxy:
             for lane in lanes:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
-            self._writers.discard(server_writer)
             await _hang_up(server_writer)
+            self._writers.discard(server_writer)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lane: Lane) -> bool:
