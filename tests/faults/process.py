@@ -181,7 +181,7 @@ class GatewayProcess:
         return sums
 
     async def _get(self, path: str) -> bytes:
-        timeout = aiohttp.ClientTimeout(total=5)
+        timeout = aiohttp.ClientTimeout(total=20)
         http = aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(**self.place.connector))
         async with http, http.get(self.admin_url + path) as response:
             return await response.read()
