@@ -23,6 +23,7 @@ DEADLINE: Final = 6.0
 """`server.call_timeout`, in seconds."""
 SLACK: Final = 4.0
 """What a call may take beyond its deadline on a busy machine."""
+_SECRET: Final = (("redis", "password"), ("redis", "key"), ("audit", "chain_key"))
 _LIFE: Final = 10 * 86_400
 """Seconds that tokens of the load live: clocks are moved by days."""
 CLIENTS: Final = {f"agent-{number}": f"agent-s3cret-{number}" for number in range(5)}
@@ -111,13 +112,14 @@ def configuration(backends: Mapping[str, Backend], provider: Provider, admin_por
 
 
 def write(settings: Mapping[str, Any], path: Path) -> Path:
-    """A configuration file whose passwords are files beside it, as in a cluster."""
+    """A configuration file whose secrets are files beside it, as in a cluster."""
     settings = json.loads(json.dumps(settings))
-    for name, source in settings["sources"].items():
-        if "password" in source:
-            secret = path.parent / f"{name}.password"
-            secret.write_text(source["password"])
-            source["password"] = f"${{file:{secret}}}"
+    secret = [(f"{name}.password", source, "password") for name, source in settings["sources"].items()]
+    secret += [(f"{name}.{key}", settings.get(name, {}), key) for name, key in _SECRET]
+    for name, section, key in secret:
+        if key in section:
+            (path.parent / name).write_text(section[key])
+            section[key] = f"${{file:{path.parent / name}}}"
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(settings))  # JSON is YAML
     partial.rename(path)
