@@ -24,11 +24,11 @@ from tests.servers.proxy import FaultProxy, fault_proxy
 FACTS: Final = 200
 """Rows of `fact`, numbered from 1; what they hold follows from the number."""
 POOL: Final = 6
-BUSY: Final = 1.0
 LINGER: Final = 0.15
 """Seconds that slow tools take in the database, so that faults meet calls in the middle."""
 SOURCES: Final = ("postgresql", "mariadb", "oracle")
 _KEY: Final = {"key": {"type": "string", "maxLength": 40}}
+_SECONDS: Final = {"seconds": {"type": "number", "minimum": 0}}
 _ID: Final = {"id": {"type": "integer", "minimum": 1}}
 _PASSWORD: Final = "gateway-s3cret"
 
@@ -59,7 +59,7 @@ class Backend:
         name: of the source.
         title: in the table.
         sleeps: the engine's expression that takes `LINGER` seconds and is true.
-        busy: the same, for `BUSY` seconds.
+        busy: the same, for the seconds that the call says.
         server: what runs it.
         proxy: what the gateway connects to.
     """
@@ -102,7 +102,7 @@ class Backend:
             "read": {"parameters": _ID, "statement": fact},
             "bulk": {"parameters": _ID, "statement": _BULK, "max_rows": FACTS * FACTS},
             "linger": {"parameters": _ID, "statement": f"{fact} and {self.sleeps}"},
-            "busy": {"parameters": _ID, "statement": f"{fact} and {self.busy}"},
+            "busy": {"parameters": _ID | _SECONDS, "statement": f"{fact} and {self.busy}"},
             "note": {"parameters": _KEY, "statement": f"{note} and {self.sleeps}", "writes": True},
             "keep": {"parameters": _KEY, "statement": self.keep(), "writes": True, "idempotent": True},
         }
@@ -149,7 +149,7 @@ class Postgresql(Backend):
     account = {"engine": "postgresql", "user": "gateway", "password": _PASSWORD, "tls": {"mode": "disable"}}
     # In a query of its own: a plan may well ask a function of every row before it looks at the row's number.
     sleeps = f"(select pg_sleep({LINGER})) is not null"
-    busy = f"(select pg_sleep({BUSY})) is not null"
+    busy = "(select pg_sleep(:seconds)) is not null"
 
     def __init__(self) -> None:
         folder = Path(tempfile.mkdtemp(prefix="gateway-postgresql-"))
@@ -237,7 +237,7 @@ class Mariadb(Backend):
 
     name, title = "mariadb", "MariaDB"
     sleeps = f"sleep({LINGER}) = 0"
-    busy = f"sleep({BUSY}) = 0"
+    busy = "sleep(:seconds) = 0"
 
     def __init__(self) -> None:
         folder = Path(tempfile.mkdtemp(prefix="gateway-mariadb-"))
@@ -292,7 +292,7 @@ class Oracle(Backend):
 
     name, title = "oracle", "Oracle (stand-in)"
     sleeps = f"sleep({LINGER / 5}) = 0"  # it has one writer at a time
-    busy = f"sleep({BUSY}) = 0"
+    busy = "sleep(:seconds) = 0"
 
     def __init__(self) -> None:
         self.server = OracleServer(Path(tempfile.mkdtemp(prefix="gateway-oracle-")))

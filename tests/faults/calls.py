@@ -86,7 +86,7 @@ class Agent:
         """Call once; nothing is raised, and nothing is tried again.
 
         Args:
-            expected: the rows of a right answer; None for a write of one row.
+            expected: the rows of a right answer, or what judges them; None for a write of one row.
         """
         outcome = Outcome(tool, time.monotonic(), key=str(arguments.get("key", "")))
         body, more = request(tool, arguments)
@@ -122,7 +122,10 @@ def _judge(outcome: Outcome, status: int, message: Mapping[str, Any], expected: 
         outcome.word, outcome.message = outcome.details["code"], result["content"][0]["text"]
         return
     found = result.get("structuredContent", {})
-    is_right = found.get("rows") == expected if expected is not None else "affected_rows" in found
+    if expected is None:
+        is_right = "affected_rows" in found
+    else:
+        is_right = expected(found["rows"]) if callable(expected) else found.get("rows") == expected
     outcome.word = OK if is_right else WRONG
     if not is_right:
         outcome.message = json.dumps(message)[:500]

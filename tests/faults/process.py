@@ -194,8 +194,16 @@ class GatewayProcess:
         found: dict[str, int] = json.loads(self._tasks.read_text())
         return found
 
+    def descriptors(self) -> list[int]:
+        """Its open file descriptors."""
+        return [int(each.name) for each in (Path("/proc") / str(self.pid) / "fd").iterdir()]
+
+    def address_space(self) -> int:
+        """Bytes of address space that it has mapped, which RLIMIT_AS bounds."""
+        return int((Path("/proc") / str(self.pid) / "statm").read_text().split()[0]) * _PAGE
+
     async def held(self, connections: Mapping[str, int]) -> Held:
         """What it holds now, beside connections that others have counted."""
         root = Path("/proc") / str(self.pid)
         memory = int((root / "statm").read_text().split()[1]) * _PAGE / 1e6
-        return Held(len(list((root / "fd").iterdir())), await self.tasks(), memory, dict(connections))
+        return Held(len(self.descriptors()), await self.tasks(), memory, dict(connections))

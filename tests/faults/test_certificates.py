@@ -142,7 +142,11 @@ async def test_our_certificate_expires(secured: World) -> None:
     backend, process = backend_of(secured), secured.gateway.pid
     refused = (*DOWN, "login_failed")
     async with trial(
-        secured, "the gateway's client certificate expires, and is renewed", hits=["postgresql"], may_fail=refused
+        secured,
+        "the gateway's client certificate expires, and is renewed",
+        hits=["postgresql"],
+        may_fail=refused,
+        heals_within=40,
     ) as one:
         put(backend.authority.issue("gateway", days=-1), backend.own.certificate, backend.own.key)
         await one.answers(20)

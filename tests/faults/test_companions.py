@@ -20,7 +20,7 @@ from gateway.telemetry.audit.verify import Verifier
 from tests.faults.backends import Backend
 from tests.faults.process import Place
 from tests.faults.trial import trial
-from tests.faults.world import World, configuration, open_world, seconds, write
+from tests.faults.world import LIMITS, World, configuration, open_world, seconds, write
 from tests.servers.otlp import Collector, running_http_collector
 from tests.servers.proxy import FaultProxy, fault_proxy
 from tests.servers.redis import RedisServer, running_redis
@@ -65,11 +65,10 @@ async def collector() -> AsyncIterator[tuple[Collector, FaultProxy]]:
 def sections(disk: Path, redis: RedisServer, **audit: Any) -> dict[str, Any]:
     """Limits in Redis, verdicts too, every call traced, and an audit on a small disk."""
     place = {"url": f"redis://{redis.host}:{redis.port}", "password": redis.password, "key": redis.key}
-    limits = {"requests_per_minute": 1_000_000, "burst": 1_000_000, "concurrency_per_client": 100}
     sinks = [{"file": {"path": str(disk / "audit.jsonl"), "rotate": "1MiB"}}]
     return {
         "redis": place,
-        "limits": {**limits, "backend": "redis"},
+        "limits": {**LIMITS, "backend": "redis"},
         "telemetry": {"traces": {"sample": 1.0}},
         "audit": {"sinks": sinks, "chain_key": CHAIN_KEY, **audit},
     }

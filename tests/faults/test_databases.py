@@ -81,7 +81,7 @@ async def test_down(world: World, backend: Backend) -> None:
 
 async def test_refusing(world: World, backend: Backend) -> None:
     """The server lives and has no room: SQLSTATE 53300, MariaDB's 1226, ORA-00018."""
-    long = seconds(20, 1.2)
+    long = seconds(10, 1.2)
     async with trial(
         world, f"{backend.title}: refuses connections for {long:g} s", hits=[backend.name], may_fail=DOWN
     ) as one:

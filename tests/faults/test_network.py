@@ -33,14 +33,14 @@ def name(backend: Backend) -> str:
 async def test_reset(world: World, backend: Backend) -> None:
     """Every connection breaks with RST; new ones open at once."""
     async with trial(world, f"{name(backend)}: all connections reset", hits=[backend.name], may_fail=BROKEN) as one:
-        for _ in range(round(seconds(20, 3))):
+        for _ in range(round(seconds(10, 3))):
             backend.proxy.reset()
             await one.answers(20)
 
 
 async def test_black_hole(world: World, backend: Backend) -> None:
     """Connections open and nothing comes back."""
-    long = seconds(20, 3.5)
+    long = seconds(10, 3.5)
     async with trial(world, f"{name(backend)}: black hole for {long:g} s", hits=[backend.name], may_fail=STILL):
         backend.proxy.up.swallows = backend.proxy.down.swallows = True
         await asyncio.sleep(long)
@@ -59,7 +59,7 @@ async def test_one_way_loss(world: World, backend: Backend, lane: str) -> None:
 
 async def test_latency(world: World, backend: Backend) -> None:
     """100 ms each way: everything is slower, and nothing fails."""
-    long = seconds(20, 1.5)
+    long = seconds(10, 1.5)
     async with trial(
         world, f"{name(backend)}: 100 ms latency for {long:g} s", hits=[backend.name], is_felt=False
     ) as one:
@@ -71,7 +71,7 @@ async def test_latency(world: World, backend: Backend) -> None:
 
 async def test_more_latency_than_the_limits(world: World, backend: Backend) -> None:
     """2 s: more than opening a connection and running a statement may take."""
-    long = seconds(20, 3.5)
+    long = seconds(10, 3.5)
     async with trial(world, f"{name(backend)}: 2 s latency for {long:g} s", hits=[backend.name], may_fail=STILL):
         backend.proxy.up.delay = backend.proxy.down.delay = 1.0
         await asyncio.sleep(long)
@@ -96,7 +96,7 @@ async def test_cut_in_mid_result(world: World, backend: Backend) -> None:
         trial(world, f"{name(backend)}: cut in mid-result", hits=[backend.name], may_fail=BROKEN) as one,
         world.agent() as agent,
     ):
-        for _ in range(round(seconds(20, 2))):
+        for _ in range(round(seconds(10, 2))):
             backend.proxy.down.cut(60_000)
             outcome = await agent.call(f"{backend.name}_bulk", {"id": LARGE}, bulk(LARGE))
             assert outcome.word == OK, outcome
@@ -132,7 +132,7 @@ FIREWALLS = {
 @pytest.mark.parametrize("what", FIREWALLS)
 async def test_firewall(far_world: World, what: str) -> None:
     """The same by a real firewall, which treats packets and knows no connections."""
-    long = seconds(20, 3.5)
+    long = seconds(10, 3.5)
     async with trial(far_world, f"nft: {what} for {long:g} s", hits=["postgresql"], may_fail=STILL):
         far(far_world).fault(*FIREWALLS[what])
         await asyncio.sleep(long)

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from tests.faults.backends import BUSY, POOL, SOURCES, label
+from tests.faults.backends import POOL, SOURCES, label
 from tests.faults.calls import OK, Agent, Outcome
 from tests.faults.load import counted
 from tests.faults.trial import trial
@@ -16,6 +16,8 @@ from tests.faults.world import IS_LONG, World, seconds
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+BUSY = 1.0
+"""Seconds that a slow query keeps its connection."""
 BUSY_TOO = ("pool_timeout", "pool_exhausted")
 
 
@@ -69,7 +71,7 @@ async def flood(agent: Agent, source: str, count: int, until: float) -> list[Out
     async def keep_calling(number: int) -> None:
         while time.monotonic() < until:
             expected = [{"id": number, "label": label(number)}]
-            outcome = await agent.call(f"{source}_busy", {"id": number}, expected)
+            outcome = await agent.call(f"{source}_busy", {"id": number, "seconds": BUSY}, expected)
             outcomes.append(outcome)
             if outcome.word != OK:
                 await asyncio.sleep((outcome.details.get("retry_after_ms") or 0) / 1000)

@@ -20,7 +20,7 @@ from tests.faults.process import Held
 from tests.faults.world import DEADLINE, SLACK, World, seconds
 
 _SETTLED_WITHIN: Final = 15.0
-_AFTER: Final = (10.0, 0.2)
+_AFTER: Final = (5.0, 0.2)
 """Seconds of load after a source has healed, in the long and the short form."""
 _MORE_DESCRIPTORS: Final = 6
 _MORE_TASKS: Final = 4
@@ -42,6 +42,7 @@ class Trial:
 
     Attributes:
         world: where it runs.
+        what: was done; may be told better once it is known.
         hits: the sources that the fault hits.
         outcomes: of the load's calls since it began; of the whole scenario once it is over.
         ended: when the fault was over.
@@ -50,6 +51,7 @@ class Trial:
     """
 
     world: World
+    what: str
     hits: frozenset[str]
     first: int
     ended: float = 0.0
@@ -102,7 +104,7 @@ async def trial(
     """
     before, retries = await world.held(), await world.gateway.total("gateway_retries_total", "code")
     log_size = world.gateway.log.stat().st_size
-    one = Trial(world, frozenset(hits), len(world.load.outcomes))
+    one = Trial(world, what, frozenset(hits), len(world.load.outcomes))
     async with world.load.running():
         await one.answers(len(world.load.workers), *world.backends)
         try:
@@ -116,7 +118,7 @@ async def trial(
     after = await _settled(world, before)
     one.hidden = await world.gateway.total("gateway_retries_total", "code") - retries
     writes = await check_writes(one.outcomes, world.backends.values())
-    report.ROWS.append(_row(what, one, writes.bad, before, after))
+    report.ROWS.append(_row(one, writes.bad, before, after))
     assert not writes.bad, writes
     _check_outcomes(one, frozenset(may_fail), stall, bystanders_stall)
     _check_messages(world, one.outcomes)
@@ -125,11 +127,11 @@ async def trial(
     assert not is_felt or one.failed or one.hidden, "nobody felt the fault"
 
 
-def _row(what: str, one: Trial, bad_writes: int, before: Held, after: Held) -> report.Row:
+def _row(one: Trial, bad_writes: int, before: Held, after: Held) -> report.Row:
     found = counted(one.outcomes)
     return report.Row(
         report.group(),
-        what,
+        one.what,
         sent=len(one.outcomes),
         answered=found[OK],
         failed=one.failed,

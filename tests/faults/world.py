@@ -24,8 +24,14 @@ DEADLINE: Final = 6.0
 SLACK: Final = 4.0
 """What a call may take beyond its deadline on a busy machine."""
 _SECRET: Final = (("redis", "password"), ("redis", "key"), ("audit", "chain_key"))
+_PATIENCE: Final = {"header_timeout": "4s", "body_timeout": "4s"}
 _LIFE: Final = 10 * 86_400
 """Seconds that tokens of the load live: clocks are moved by days."""
+LIMITS: Final = {
+    **dict.fromkeys(("requests_per_minute", "burst", "failed_logins_per_minute", "failed_logins_burst"), 1_000_000),
+    "concurrency_per_client": 100,
+}
+"""All callers come from one address, and none is to be held back by a limit."""
 CLIENTS: Final = {f"agent-{number}": f"agent-s3cret-{number}" for number in range(5)}
 """The first three make up the load; the others are there for scenarios."""
 
@@ -102,8 +108,8 @@ def configuration(backends: Mapping[str, Backend], provider: Provider, admin_por
     """The gateway's settings; `more` replaces whole sections, and adds to `server`."""
     settings: dict[str, Any] = {
         "admin": {"port": admin_port},
-        "server": {"call_timeout": f"{DEADLINE}s", "shutdown_grace": "6s", **more.pop("server", {})},
-        "limits": {"requests_per_minute": 1_000_000, "burst": 1_000_000, "concurrency_per_client": 100},
+        "server": {"call_timeout": f"{DEADLINE}s", "shutdown_grace": "6s", **_PATIENCE, **more.pop("server", {})},
+        "limits": LIMITS,
         "auth": {"issuers": [{"issuer": provider.issuer, "audiences": [AUDIENCE]}]},
         "sources": {name: backend.source() for name, backend in backends.items()},
         "tools": {name: tool for backend in backends.values() for name, tool in backend.tools().items()},
