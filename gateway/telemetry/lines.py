@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -66,7 +66,8 @@ class Lines(io.TextIOBase):
         while not self._is_over:
             self._has_news.wait()
             if not self._is_over:
-                time.sleep(GATHER)
+                # Not `time.sleep`: it waits for a point in time, which the system may refuse when clocks are moved.
+                select.select((), (), (), GATHER)
             self._has_news.clear()
             self._write_all()
         self._write_all()

@@ -8,7 +8,7 @@ import platform
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -136,7 +136,7 @@ def keep(rows: Sequence[Row], folder: Path = KEPT) -> None:
     """Keep the rows of each group that was run, instead of what was kept of it before."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in dict.fromkeys(row.group for row in rows):
-        found = [asdict(row) for row in rows if row.group == name]
+        found = [{each.name: getattr(row, each.name) for each in fields(row)} for row in rows if row.group == name]
         (folder / f"{name}.json").write_text(json.dumps({"machine": machine(), "rows": found}, indent=1) + "\n")
 
 

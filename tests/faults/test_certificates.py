@@ -146,7 +146,7 @@ async def test_our_certificate_expires(secured: World) -> None:
         "the gateway's client certificate expires, and is renewed",
         hits=["postgresql"],
         may_fail=refused,
-        heals_within=40,
+        heals_within=40,  # refused logins are far apart, since they can lock an account
     ) as one:
         put(backend.authority.issue("gateway", days=-1), backend.own.certificate, backend.own.key)
         await one.answers(20)

@@ -129,7 +129,7 @@ FIREWALLS = {
 }
 
 
-@pytest.mark.parametrize("what", FIREWALLS)
+@pytest.mark.parametrize("what", FIREWALLS if IS_LONG else list(FIREWALLS)[:2])
 async def test_firewall(far_world: World, what: str) -> None:
     """The same by a real firewall, which treats packets and knows no connections."""
     long = seconds(10, 3.5)

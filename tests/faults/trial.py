@@ -121,7 +121,9 @@ async def trial(
     report.ROWS.append(_row(one, writes.bad, before, after))
     assert not writes.bad, writes
     _check_outcomes(one, frozenset(may_fail), stall, bystanders_stall)
-    _check_messages(world, one.outcomes)
+    for each in one.outcomes:
+        if each.word not in (OK, WRONG, LOST, HUNG):
+            check_message(each, world.secrets, world.addresses)
     _check_log(world, log_size)
     _check_held(before, after)
     assert not is_felt or one.failed or one.hidden, "nobody felt the fault"
@@ -184,21 +186,16 @@ def _check_outcomes(one: Trial, may_fail: frozenset[str], stall: float, bystande
             assert each.word in may_fail, each
 
 
-def _check_messages(world: World, outcomes: Iterable[Outcome]) -> None:
+def check_message(failed: Outcome, secrets: set[str], addresses: set[str]) -> None:
     """A failure has a code, words to act on, `retryable`, a time where that helps, and gives nothing away."""
-    hidden = world.secrets | world.addresses
-    for each in outcomes:
-        if each.word in (OK, WRONG, LOST, HUNG):
-            continue
-        assert len(each.message) > 20, each
-        told = f"{each.message} {json.dumps(each.details)}"
-        assert not any(word in each.message for word in hidden), each
-        assert not any(word in told for word in world.secrets), each
-        if "code" in each.details and "retryable" in each.details:
-            code = Code(each.word)
-            assert each.details["retryable"] is ToolError(code, "").is_retryable, each
-            assert each.details["correlation_id"], each
-            assert code not in _TIMED or each.details["retry_after_ms"] > 0, each
+    assert len(failed.message) > 20, failed
+    assert not any(word in failed.message for word in secrets | addresses), failed
+    assert not any(word in json.dumps(failed.details) for word in secrets), failed
+    if "retryable" in failed.details:
+        code = Code(failed.word)
+        assert failed.details["retryable"] is ToolError(code, "").is_retryable, failed
+        assert failed.details["correlation_id"], failed
+        assert code not in _TIMED or (failed.details["retry_after_ms"] or 0) > 0, failed
 
 
 def _check_log(world: World, since: int) -> None:
