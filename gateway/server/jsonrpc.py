@@ -69,9 +69,45 @@ def parse(body: bytes) -> Message:
     Raises:
         ProtocolError: -32700 when it is not JSON, -32600 when it is not one request.
     """
+    decoded = _quickly(body)
+    return _message(_strictly(body) if decoded is None else decoded)
+
+
+def _quickly(body: bytes) -> Any:
+    """The document, if it is plainly right; None means nothing, and leaves it to the strict parser.
+
+    What orjson writes back byte for byte as it came held nothing that orjson forgives: no key twice, no integer
+    beyond 64 bits. Fractions, which it would round, are looked for; few brackets cannot nest deep. That is how
+    most clients write, without space between tokens; it takes a tenth of the strict parser's time.
+    """
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH:
+        return None
+    try:
+        decoded = orjson.loads(body)
+        return decoded if orjson.dumps(decoded) == body and not _has_fraction(decoded) else None
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return None
+
+
+def _has_fraction(document: Any) -> bool:
+    """Whether a document has a number that is no integer."""
+    containers = [[document]]
+    for container in containers:
+        for value in container.values() if type(container) is dict else container:
+            kind = type(value)
+            if kind is float:
+                return True
+            if kind is dict or kind is list:
+                containers.append(value)
+    return False
+
+
+def _strictly(body: bytes) -> Any:
+    """The document by the stdlib's parser, which alone refuses and explains."""
     try:
         text = body.decode("utf-8")
-        decoded = json.loads(text, parse_float=_exact, parse_constant=_no_constant, object_pairs_hook=_unique)
+        decoded = _STRICT.decode(text)
+        # Only an escape can bring a lone surrogate.
         if "\\u" in text:
             orjson.loads(body)
     except RecursionError:
@@ -81,7 +117,10 @@ def parse(body: bytes) -> Message:
     # Few brackets cannot nest deep, and counting them costs next to nothing.
     if text.count("{") + text.count("[") > MAX_DEPTH and _is_deep(decoded):
         raise _too_deep()
-    return _message(decoded)
+    return decoded
+
+
+_STRICT: Final = json.JSONDecoder(parse_float=_exact, parse_constant=_no_constant, object_pairs_hook=_unique)
 
 
 def _too_deep() -> ProtocolError:

@@ -32,7 +32,7 @@ from pydantic import ValidationError
 from gateway import __version__
 from gateway.context import Call
 from gateway.errors import ProtocolError
-from gateway.server import listen
+from gateway.server import judge, listen
 from gateway.server.admission import Admission
 from gateway.server.dispatch import DispatchContext
 from gateway.server.jsonrpc import Message
@@ -104,6 +104,7 @@ class Exchange:
         result: a tool call's outcome, once there is one.
         tool: the tool's name, once it is known to exist.
         address: the client's.
+        is_judged: whether the request is known to be one of its revision.
     """
 
     call: Call
@@ -117,6 +118,14 @@ class Exchange:
     result: ToolResult | None = None
     tool: str = ""
     address: str = ""
+    is_judged: bool = False
+    _called: Tool | None = None
+
+    def require(self, name: str, arguments: Mapping[str, Any]) -> Tool:
+        """The tool that is called, decided once; see `Catalog.require` for what this raises."""
+        if self._called is None:
+            self._called = self.catalog.require(name, self.call.principal, arguments)
+        return self._called
 
 
 Context = ServerRequestContext[Snapshot, Exchange]
@@ -134,8 +143,8 @@ async def _list_tools(ctx: Context, params: types.PaginatedRequestParams) -> dic
 
 async def _call_tool(exchange: Exchange, params: Mapping[str, Any], version: str) -> dict[str, Any]:
     """Run a tool; a failed call is a result, too."""
-    call, catalog, arguments = exchange.call, exchange.catalog, params.get("arguments") or {}
-    tool = catalog.require(params["name"], call.principal, arguments)
+    call, arguments = exchange.call, params.get("arguments") or {}
+    tool = exchange.require(params["name"], arguments)
     exchange.tool = tool.name
     tracing.current().enter(params.get("_meta"))
     started = time.perf_counter()
@@ -154,11 +163,10 @@ async def _call_tool(exchange: Exchange, params: Mapping[str, Any], version: str
 async def _run(exchange: Exchange, tool: Tool, arguments: Mapping[str, Any]) -> ToolResult:
     """The call, counted for as long as it runs, and recorded: also when its client has left."""
     call, snapshot = exchange.call, exchange.snapshot
-    run = partial(execute, call, exchange.catalog, snapshot.sources, tool.name, arguments)
+    source = snapshot.sources[tool.source]
+    run = partial(execute, call, tool, source, arguments)
     async with exchange.admission.running(call, tool.name):
-        return await audited(
-            snapshot.audit, call, exchange.address, tool, snapshot.sources[tool.source], arguments, run
-        )
+        return await audited(snapshot.audit, call, exchange.address, tool, source, arguments, run)
 
 
 def _empty_list(key: str) -> Callable[[Context, types.PaginatedRequestParams], Awaitable[dict[str, Any]]]:
@@ -266,9 +274,11 @@ async def handle(server: Server[Snapshot], exchange: Exchange, message: Message,
         GatewayError: a failure with a name; what the SDK refused comes as ProtocolError, in its words.
     """
     try:
-        if message.method == "tools/call":
-            validate_client_request(message.method, version, message.params)
-            return await _call_tool(exchange, message.params or {}, version)
+        if message.method == judge.CALL:
+            params = message.params or {}
+            if not exchange.is_judged and not judge.is_plain(version, params):
+                validate_client_request(message.method, version, message.params)
+            return await _call_tool(exchange, params, version)
         if message.method == listen.METHOD and version in MODERN_PROTOCOL_VERSIONS:
             validate_client_request(message.method, version, message.params)
             principal, settings = exchange.call.principal, exchange.snapshot.settings
