@@ -22,6 +22,7 @@ from gateway.database.pools import Pools
 from gateway.database.session import Session
 from gateway.database.tls import Sighting
 from gateway.errors import Code, GatewayError, ToolError
+from gateway.resilience.alarms import Alarms
 from gateway.resilience.retry import Patience
 
 log = logging.getLogger("gateway.database")
@@ -104,6 +105,7 @@ class Source:
         self._has_news = False
         self._broken: dict[str, ToolError] = {}
         self._preparing: asyncio.Task[None] | None = None
+        self._alarms = Alarms()
         self._began_down = before is not None and not pools.is_up
         if before is not None:
             self._inherit(before)
@@ -186,9 +188,9 @@ class Source:
         pool: Pool | None = None,
         engine: Engine | None = None,
     ) -> Lease[Session]:
-        limit, learn, used = self.settings.statement_timeout, self._relearn, engine or self.engine
-        lender = pool or self.pools.own
-        return Lease(lender, call, patience, lambda member: Session(member, used, limit, learn, identity))
+        limit, learn, alarms = self.settings.statement_timeout, self._relearn, self._alarms
+        lender, used = pool or self.pools.own, engine or self.engine
+        return Lease(lender, call, patience, lambda member: Session(member, used, limit, learn, alarms, identity))
 
     def patience(self) -> Patience:
         """The waiting that one call may do."""

@@ -77,29 +77,28 @@ def _quickly(body: bytes) -> Any:
     """The document, if it is plainly right; None means nothing, and leaves it to the strict parser.
 
     What orjson writes back byte for byte as it came held nothing that orjson forgives: no key twice, no integer
-    beyond 64 bits. Fractions, which it would round, are looked for; few brackets cannot nest deep. That is how
-    most clients write, without space between tokens; it takes a tenth of the strict parser's time.
+    beyond 64 bits. That is how most clients write, without space between tokens; it takes a tenth of the time.
     """
-    if body.count(b"{") + body.count(b"[") > MAX_DEPTH:
-        return None
     try:
         decoded = orjson.loads(body)
-        return decoded if orjson.dumps(decoded) == body and not _has_fraction(decoded) else None
+        return decoded if orjson.dumps(decoded) == body and _is_simple(decoded) else None
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
 
 
-def _has_fraction(document: Any) -> bool:
-    """Whether a document has a number that is no integer."""
+def _is_simple(document: Any) -> bool:
+    """Whether a document has no fractions, which orjson rounds, and too few containers to nest too deep."""
     containers = [[document]]
     for container in containers:
         for value in container.values() if type(container) is dict else container:
             kind = type(value)
-            if kind is float:
-                return True
             if kind is dict or kind is list:
                 containers.append(value)
-    return False
+            elif kind is float:
+                return False
+        if len(containers) > MAX_DEPTH:
+            return False
+    return True
 
 
 def _strictly(body: bytes) -> Any:

@@ -31,6 +31,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from gateway.context import Call, Principal, Report, ignore
 from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Wire, to_wire
+from gateway.resilience.alarms import Alarms
 from gateway.server import judge, mcp
 from gateway.server.admission import Admission
 from gateway.server.answer import Answer
@@ -169,6 +170,7 @@ class Transport:
         self._admission = admission
         self._listening = listening
         self._headers = headers
+        self._alarms = Alarms()
 
     async def serve(
         self, request: web.BaseRequest, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
@@ -185,7 +187,8 @@ class Transport:
         takes_json, takes_stream = accepts(request.headers.get(hdrs.ACCEPT, "*/*"))
         if not takes_json and not takes_stream:
             raise Refused(406, "Accept must include application/json, and text/event-stream for streams.")
-        answer = Answer(request, {"X-Request-ID": correlation_id}, self._headers, may_stream=takes_stream)
+        own = {"X-Request-ID": correlation_id}
+        answer = Answer(request, own, self._headers, self._alarms, may_stream=takes_stream)
         try:
             call = Call(correlation_id, principal, deadline, reporter(answer, message), record.marks)
             exchange = self.exchange(call, snapshot, answer, record, is_modern=is_modern)

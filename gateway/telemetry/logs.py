@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, TextIO
 
 import orjson
@@ -34,10 +35,16 @@ def bounded(value: Any) -> Any:
     return value
 
 
+@lru_cache(maxsize=2)
+def _second(moment: int) -> str:
+    """A second of Unix time in UTC (RFC 3339); many lines share one."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def _head(moment: float, level: str, logger: str, event: str) -> dict[str, Any]:
     """What every line begins with: time, level, logger, event, ids."""
     fields: dict[str, Any] = {
-        "time": datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds"),
+        "time": f"{_second(int(moment))}.{int(moment % 1 * 1000):03d}+00:00",
         "level": level,
         "logger": logger,
         "event": bounded(event),
