@@ -48,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     configuration = reloader.read_first()
     settings = configuration.settings.telemetry.logs
     logs.configure(style=style or settings.format, level=(level or settings.level).upper())
-    run_loop(serve_until_signal(configuration, reloader))
+    with logs.in_background():
+        run_loop(serve_until_signal(configuration, reloader))
     return 0
 
 

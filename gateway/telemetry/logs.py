@@ -11,8 +11,8 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, TextIO
@@ -20,6 +20,7 @@ from typing import Any, Final, TextIO
 import orjson
 
 from gateway.telemetry import tracing
+from gateway.telemetry.lines import Lines
 
 correlation_id: contextvars.ContextVar[str] = contextvars.ContextVar("correlation_id", default="")
 """The id of the request being served; for log records only, never for decisions."""
@@ -80,11 +81,11 @@ def event(logger: logging.Logger, name: str, fields: dict[str, Any]) -> None:
     """
     if not logger.isEnabledFor(logging.INFO):
         return
-    match logging.getLogger().handlers:
-        case [_LineHandler() as handler]:
-            handler.write(_line(_head(time.time(), "info", logger.name, name) | fields))
-        case _:
-            logger.info(name, extra=fields)
+    handlers = logging.root.handlers
+    if len(handlers) == 1 and isinstance(handler := handlers[0], _LineHandler):
+        handler.write(_line(_head(time.time(), "info", logger.name, name) | fields))
+    else:
+        logger.info(name, extra=fields)
 
 
 class _LineHandler(logging.StreamHandler[TextIO]):
@@ -138,3 +139,27 @@ def configure(*, style: str = "json", level: str = "INFO", stream: TextIO | None
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in ("mcp", "httpx", "httpx2", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+@contextmanager
+def in_background() -> Iterator[None]:
+    """Have lines written by a thread while the block runs; a reader that stops reading then stops nothing else."""
+    match logging.getLogger().handlers:
+        case [logging.StreamHandler() as handler]:
+            pass
+        case _:
+            raise RuntimeError("configure the log first")
+
+    def lost(count: int) -> str:
+        fields = {"name": __name__, "levelname": "WARNING", "msg": "log lines left out", "count": count}
+        return handler.format(logging.makeLogRecord(fields)) + handler.terminator
+
+    before = handler.stream
+    before.flush()
+    lines = Lines(before.fileno(), lost)
+    handler.setStream(lines)
+    try:
+        yield
+    finally:
+        handler.setStream(before)
+        lines.finish()
