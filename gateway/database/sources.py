@@ -104,6 +104,7 @@ class Source:
         self._on_shapes = on_shapes
         self._has_news = False
         self._broken: dict[str, ToolError] = {}
+        self._broken_view = MappingProxyType(self._broken)
         self._preparing: asyncio.Task[None] | None = None
         self._alarms = Alarms()
         self._began_down = before is not None and not pools.is_up
@@ -163,7 +164,7 @@ class Source:
     @property
     def broken(self) -> Mapping[str, ToolError]:
         """The statements that the database refused, and why."""
-        return MappingProxyType(self._broken)
+        return self._broken_view
 
     def lease(self, call: Call, patience: Patience | None = None) -> AbstractAsyncContextManager[Session]:
         """Borrow a connection for the length of the block; see `Pool.lease` for what entering raises.
@@ -250,6 +251,8 @@ class Source:
 
     def _relearn(self, statement: Statement, columns: tuple[Column, ...]) -> None:
         """Learn from a call, which finds a changed schema first."""
+        if self._shapes.get(statement.name) is columns and not self._broken:
+            return
         self._learn(statement, columns)
         self._tell_news()
 

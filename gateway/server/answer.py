@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
@@ -25,6 +24,7 @@ KEEP_ALIVE: Final = 15.0
 MAX_PENDING: Final = 64
 """Progress lines kept for a slow reader; older ones are dropped, which keeps the sequence rising."""
 
+_OK: Final = 200
 _COMMENT: Final = b": keep-alive\n\n"
 _STREAM_HEADERS: Final = {
     "Content-Type": "text/event-stream",
@@ -137,7 +137,7 @@ class Answer:
             return self._direct
         if self._stream is not None:
             return await self._stream.end(message)
-        if status == HTTPStatus.OK and not headers:
+        if status == _OK and not headers:
             return self._headers.reply(self._request, self._own, message)
         said = {**self._own, **headers} if headers else self._own
         return web.Response(body=message, status=status, content_type="application/json", headers=said)

@@ -88,7 +88,7 @@ def _quickly(body: bytes) -> Any:
 
 def _is_simple(document: Any) -> bool:
     """Whether a document has no fractions, which orjson rounds, and too few containers to nest too deep."""
-    containers = [[document]]
+    containers: list[Any] = [[document]]
     for container in containers:
         for value in container.values() if type(container) is dict else container:
             kind = type(value)
@@ -142,15 +142,15 @@ def _is_deep(decoded: Any) -> bool:
 
 
 def _message(decoded: Any) -> Message:
-    if isinstance(decoded, list):
+    if type(decoded) is list:
         raise ProtocolError(INVALID_REQUEST, "Batches are not served; send one JSON-RPC message for each POST.")
-    if not isinstance(decoded, dict) or decoded.get("jsonrpc") != "2.0" or not isinstance(decoded.get("method"), str):
+    if type(decoded) is not dict or decoded.get("jsonrpc") != "2.0" or type(decoded.get("method")) is not str:
         raise ProtocolError(INVALID_REQUEST, "The body must be one JSON-RPC 2.0 request or notification.")
     identifier = decoded.get("id")
-    if "id" in decoded and (isinstance(identifier, bool) or not isinstance(identifier, str | int)):
+    if "id" in decoded and type(identifier) not in (str, int):
         raise ProtocolError(INVALID_REQUEST, "A request's id must be a string or an integer.")
     params = decoded.get("params")
-    if "params" in decoded and not isinstance(params, dict):
+    if "params" in decoded and type(params) is not dict:
         raise ProtocolError(INVALID_REQUEST, "params must be an object.")
     return Message(identifier, decoded["method"], params, decoded)
 

@@ -96,7 +96,7 @@ class _LineHandler(logging.StreamHandler[TextIO]):
         try:
             with self.lock or nullcontext():
                 self.stream.write(line + self.terminator)
-                self.flush()
+                self.stream.flush()
         except Exception:  # noqa: BLE001 - as in `StreamHandler.emit`
             self.handleError(logging.makeLogRecord({"msg": line}))
 

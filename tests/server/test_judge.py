@@ -21,7 +21,7 @@ from tests.world import MODERN, envelope, routing
 _VERSION = "io.modelcontextprotocol/protocolVersion"
 _CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
 _INFO = "io.modelcontextprotocol/clientInfo"
-_ANYTHING = (
+_ANYTHING: st.SearchStrategy[Any] = (
     st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.just({}) | st.just([]) | st.just({"x": 1})
 )
 _META = st.dictionaries(st.sampled_from(["progressToken", "traceparent", "note", _INFO]), _ANYTHING, max_size=3)
