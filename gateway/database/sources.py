@@ -76,6 +76,7 @@ class Source:
         engine: how it is reached.
         required: whether the process is unready without it.
         pools: its connections, which the next configuration takes over if it configures the source alike.
+        shapes_version: how often `shapes` has changed.
 
     Args:
         name: as configured.
@@ -103,6 +104,7 @@ class Source:
         self._shapes: dict[str, tuple[Column, ...]] = {}
         self._on_shapes = on_shapes
         self._has_news = False
+        self.shapes_version = 0
         self._broken: dict[str, ToolError] = {}
         self._broken_view = MappingProxyType(self._broken)
         self._preparing: asyncio.Task[None] | None = None
@@ -246,6 +248,7 @@ class Source:
         """Remember the columns of a result, which a change of the schema may have changed."""
         if self._shapes.get(statement.name) != columns:
             self._shapes[statement.name] = distinct(statement, columns)
+            self.shapes_version += 1
             self._has_news = True
         self._broken.pop(statement.name, None)
 

@@ -36,6 +36,7 @@ from gateway.server import judge, mcp
 from gateway.server.admission import Admission
 from gateway.server.answer import Answer
 from gateway.server.auditing import note_denial
+from gateway.server.background import Background
 from gateway.server.endpoint import Endpoint
 from gateway.server.headers import Headers
 from gateway.server.jsonrpc import Message, error_bytes, notification_bytes, parse, result_bytes, wire_int
@@ -157,7 +158,7 @@ class Transport:
     def __init__(
         self,
         endpoint: Endpoint,
-        background: mcp.Background,
+        background: Background,
         refusals: Refusals,
         admission: Admission,
         listening: Listening,
