@@ -68,7 +68,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 def _line(fields: Mapping[str, Any]) -> str:
     try:
-        return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        return orjson.dumps(fields, default=str).decode()
     except TypeError:  # large integers and lone surrogates; a caller must not be able to keep a line from being written
         return json.dumps(fields, default=str, separators=(",", ":"))
 
