@@ -37,6 +37,7 @@ from gateway.server.admission import Admission
 from gateway.server.answer import Answer
 from gateway.server.auditing import note_denial
 from gateway.server.background import Background
+from gateway.server.body import read_body
 from gateway.server.endpoint import Endpoint
 from gateway.server.headers import Headers
 from gateway.server.jsonrpc import Message, error_bytes, notification_bytes, parse, result_bytes, wire_int
@@ -53,33 +54,6 @@ MAX_METHOD: Final = 64
 """Characters of a method in the log."""
 
 
-async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> bytes:
-    """The request's body, refused as soon as it is too large, too slow or not JSON by its own account.
-
-    Raises:
-        Refused: 413, 415 or 408.
-    """
-    is_plain = request.headers.get(hdrs.CONTENT_TYPE) == "application/json"
-    if not is_plain and request.content_type != "application/json":
-        raise Refused(415, "Content-Type must be application/json.")
-    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
-        raise Refused(415, "Compressed bodies are not served; send the JSON as it is.")
-    if (request.content_length or 0) > limit:
-        raise Refused(413, f"The body is larger than {limit} bytes.")
-    if request.content.is_eof():  # as most are: it came with its head, and there is nothing to wait for
-        return _within(request.content.read_nowait(), limit)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(seconds):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > limit:
-                    raise Refused(413, f"The body is larger than {limit} bytes.")
-    except TimeoutError:
-        raise Refused(408, f"The body did not arrive within {seconds:g} s.") from None
-    return bytes(body)
-
-
 async def receive(request: web.BaseRequest, snapshot: Snapshot, record: Record) -> tuple[Message, float]:
     """The message of a POST, and the event loop's time at which its call must have ended.
 
@@ -91,12 +65,6 @@ async def receive(request: web.BaseRequest, snapshot: Snapshot, record: Record) 
     message = parse(await read_body(request, settings.max_request_bytes, settings.body_timeout))
     record.method = message.method[:MAX_METHOD]
     return message, deadline
-
-
-def _within(body: bytes, limit: int) -> bytes:
-    if len(body) > limit:
-        raise Refused(413, f"The body is larger than {limit} bytes.")
-    return body
 
 
 @lru_cache(maxsize=64)
