@@ -44,6 +44,8 @@ ENGINES = {
     "own_oidc": "oidc",
     "zones": "network+postgresql",
     "chromium": "chromium",
+    "nginx": "nginx",
+    "rolling_world": "nginx+network",
 }
 
 settings.register_profile("gateway", max_examples=int(os.environ.get("GATEWAY_TEST_ROUNDS", "50")), deadline=None)
@@ -212,6 +214,16 @@ def own_oidc() -> Iterator[OidcServer]:
     """A certified identity provider that a test may kill and give new keys."""
     with running_oidc() as server:
         yield server
+
+
+@pytest.fixture
+def nginx() -> None:
+    """A balancer is here; which one is told by `programs`."""
+
+
+@pytest.fixture
+def rolling_world() -> None:
+    """A balancer and a DNS server are here."""
 
 
 @pytest.fixture
