@@ -48,7 +48,9 @@ class NameServer:
     def tell(self, name: str, addresses: Iterable[str]) -> None:
         """Answer with these addresses from now on."""
         assert self._process is not None
-        self._hosts.write_text("".join(f"{address} {name}\n" for address in addresses))
+        whole = self._hosts.with_suffix(".new")
+        whole.write_text("".join(f"{address} {name}\n" for address in addresses))
+        whole.rename(self._hosts)  # it may be reading
         self._process.send_signal(SIGHUP)
 
     async def until_told(self, name: str, addresses: Iterable[str]) -> None:
