@@ -31,7 +31,16 @@ class Variant:
 
 def _optional() -> tuple[str, ...]:
     """Components of which no shipped overlay and no other variant knows."""
-    named = {"egress-proxy", "cert-manager", "external-secrets", "gateway-api", "ingress", "oracle-wallet", "pgbouncer", "redis"}
+    named = {
+        "egress-proxy",
+        "cert-manager",
+        "external-secrets",
+        "gateway-api",
+        "ingress",
+        "oracle-wallet",
+        "pgbouncer",
+        "redis",
+    }
     found = {path.parent.name for path in (K8S / "components").glob("*/kustomization.yaml")}
     used = {Path(each).name for each in kustomization(K8S / "overlays/production").get("components", ())}
     return tuple(sorted(found - named - used))
