@@ -26,7 +26,7 @@ EXCEPTIONS: Final = {
 
 
 def _failures(names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """What fails in each set of manifests: the check's number, and where; all sets in one run, since starting is slow."""
+    """What fails in each set of manifests: the check's number, and where. One run for all: starting is slow."""
     found: dict[str, dict[str, str]] = {name: {} for name in names}
     with tempfile.TemporaryDirectory() as folder:
         for name in found:
