@@ -45,6 +45,7 @@ ENGINES = {
     "zones": "network+postgresql",
     "chromium": "chromium",
     "nginx": "nginx",
+    "firewall": "network",
     "rolling_world": "nginx+network",
 }
 
@@ -224,6 +225,11 @@ def nginx() -> None:
 @pytest.fixture
 def rolling_world() -> None:
     """A balancer and a DNS server are here."""
+
+
+@pytest.fixture
+def firewall() -> None:
+    """nft is here, and network namespaces may be made."""
 
 
 @pytest.fixture
