@@ -47,6 +47,9 @@ ENGINES = {
     "zones_wanted": "network+postgresql",
     "faketime": "faketime",
     "chromium": "chromium",
+    "nginx": "nginx",
+    "firewall": "network",
+    "rolling_world": "nginx+network",
 }
 
 settings.register_profile("gateway", max_examples=int(os.environ.get("GATEWAY_TEST_ROUNDS", "50")), deadline=None)
@@ -220,6 +223,21 @@ def own_oidc() -> Iterator[OidcServer]:
 @pytest.fixture(scope="session")
 def faketime() -> None:
     """Clocks can be moved."""
+
+
+@pytest.fixture
+def nginx() -> None:
+    """A balancer is here; which one is told by `programs`."""
+
+
+@pytest.fixture
+def rolling_world() -> None:
+    """A balancer and a DNS server are here."""
+
+
+@pytest.fixture
+def firewall() -> None:
+    """nft is here, and network namespaces may be made."""
 
 
 @pytest.fixture

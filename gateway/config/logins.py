@@ -39,6 +39,8 @@ class TokenSettings(Settings):
     """What to ask for; the client's default when absent."""
     resource: Text | None = None
     """The audience to ask for (RFC 8707)."""
+    ca: Path | None = None
+    """Authorities to trust there instead of the system's, in PEM."""
 
 
 class ConditionSettings(Settings):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote_plus
 
@@ -12,6 +13,8 @@ import aiohttp
 import orjson
 
 from gateway.errors import GatewayError
+from gateway.net import http
+from gateway.net.proxy import ProxyError, way
 
 REFRESH_BEFORE: Final = 60.0
 """Seconds before expiry at which a token is replaced, so that none expires in the middle of a request."""
@@ -35,6 +38,7 @@ class ClientCredentials:
         client_secret: sent by HTTP Basic (RFC 6749 section 2.3.1).
         scope: what to ask for; "" for the client's default.
         resource: the audience to ask for (RFC 8707); "" for none.
+        ca: authorities to trust instead of the system's.
         clock: monotonic seconds.
     """
 
@@ -46,6 +50,7 @@ class ClientCredentials:
         *,
         scope: str = "",
         resource: str = "",
+        ca: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url
@@ -54,6 +59,7 @@ class ClientCredentials:
         self._headers = {"Authorization": basic}
         fields = {"grant_type": "client_credentials", "scope": scope, "resource": resource}
         self._form = {key: value for key, value in fields.items() if value}
+        self._ca = ca
         self._clock = clock
         self._token = ""
         self._refresh_at = 0.0
@@ -94,12 +100,22 @@ class ClientCredentials:
         asked_at = self._clock()
         try:
             async with (
-                aiohttp.ClientSession(timeout=_TIMEOUT) as session,
-                session.post(self._url, data=self._form, headers=self._headers, allow_redirects=False) as response,
+                http.open_session(ca=self._ca) as session,
+                session.post(
+                    self._url,
+                    data=self._form,
+                    headers=self._headers,
+                    allow_redirects=False,
+                    timeout=_TIMEOUT,
+                    **way(self._url),
+                ) as response,
             ):
                 answer = _decode(await _read(response))
+        except (http.FetchError, ProxyError) as error:
+            raise TokenError(f"The token endpoint {self._url} cannot be reached: {error.message}") from None
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise TokenError(f"The token endpoint {self._url} cannot be reached: {error or 'timed out'}") from error
+            told = "timed out" if isinstance(error, TimeoutError) else http.reason(error)
+            raise TokenError(f"The token endpoint {self._url} cannot be reached: {told}") from error
         token, life = answer.get("access_token"), answer.get("expires_in", _DEFAULT_LIFE)
         if not isinstance(token, str) or not token or isinstance(life, bool) or not isinstance(life, int | float):
             reason = answer.get("error_description") or answer.get("error") or f"HTTP {response.status}"
