@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Load, serve, stop."""
     style, level = arguments.log_format, arguments.log_level
     logs.configure(style=style or "json", level=(level or "info").upper())
+    logs.catch_all()
     given = {"host": arguments.host, "port": arguments.port}
     overrides = {key: value for key, value in given.items() if value is not None}
     path: Path = arguments.config

@@ -40,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Load, serve until the client closes its side, stop."""
     logs.configure(style=arguments.log_format, level=arguments.log_level.upper())
+    logs.catch_all()
     configuration = load_with_tools(arguments.config)
     source, sink = _take_over()
     run_loop(serve(configuration, source, sink, os.environ.get("GATEWAY_TOKEN", ""), arguments.toolset))

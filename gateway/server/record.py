@@ -22,9 +22,9 @@ class Record:
         http_method: of the request.
         address: the client's, as far as the proxies in front are trusted.
         certificate: the subject of the client's certificate; it admits to the port and stands for nobody.
-        method: the JSON-RPC method, once parsed.
+        method: the JSON-RPC method, once parsed; `_OTHER` for one that MCP does not know.
         tool: the tool's name, once it is known to exist.
-        client: the verified client id or subject.
+        client: the verified client id, else a hash of issuer and subject.
         outcome: "ok", a tool error's code, a reason, or a JSON-RPC code.
         rows: rows in the result.
         status: the HTTP status; 0 when the client left before there was one.

@@ -24,7 +24,7 @@ from gateway.errors import Code
 from gateway.resilience.histogram import Histogram
 from gateway.telemetry import instruments as known
 from gateway.telemetry.instruments import Instrument, Kind, Reading, by_instrument
-from gateway.telemetry.methods import OTHER, known_method
+from gateway.telemetry.methods import OTHER
 
 Reader = Callable[[], Iterable[Reading]]
 """Reads numbers that are kept elsewhere."""
@@ -72,12 +72,11 @@ class Meters:
         Args:
             http_method: as it came.
             status: the HTTP status; 0 when the client left before there was one.
-            method: the JSON-RPC method, as it came.
+            method: the JSON-RPC method, see `gateway.telemetry.methods.known_method`.
             tool: a tool that exists, or "".
             outcome: "ok", a tool error's code, a JSON-RPC code, or a reason; what follows a colon is left out.
             seconds: how long it took.
         """
-        method = known_method(method)
         outcome = outcome.partition(":")[0]
         key = (method, tool)
         durations = self._durations.get(key)

@@ -13,7 +13,6 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from gateway import __version__
 from gateway.context import Mark
-from gateway.telemetry.methods import known_method
 from gateway.telemetry.tracing import Parent, Served
 
 SYSTEMS: Final = {"postgres": "postgresql", "mysql": "mysql", "oracle": "oracle.db", "sqlite": "sqlite"}
@@ -107,7 +106,7 @@ def _http_error(served: Served) -> str:
 
 def _add_method(tree: _Tree, served: Served, context: SpanContext, http: SpanContext) -> None:
     """The span `tools/call {tool}`, or that of another method, and what it did."""
-    method = known_method(served.method)
+    method = served.method
     mark = next((each for each in served.marks if each[0] == "tool"), None)
     attributes: dict[str, Value] = {"mcp.method.name": method}
     if method == "tools/call":

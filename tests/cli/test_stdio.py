@@ -20,7 +20,10 @@ from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
 
+from gateway.context import Principal
 from gateway.demo.sample import make_shop
+from gateway.server.local import ISSUER
+from gateway.tools.comments import user_hash
 from tests.world import CONFIGURATION, MODERN, envelope, open_world
 
 USER: Final = pwd.getpwuid(os.geteuid()).pw_name
@@ -134,7 +137,7 @@ async def test_both_eras_on_one_pipe(tmp_path: Path) -> None:
         lines = [json.loads(line) for line in errors.splitlines()]
         requests = [line for line in lines if line["event"] == "request"]
         assert [line["outcome"] for line in requests] == ["ok"] * 4 + ["-32004"]
-        assert {line["client"] for line in requests} == {USER}
+        assert {line["client"] for line in requests} == {user_hash(Principal(ISSUER, USER, "", frozenset()))}
 
 
 async def test_what_is_malformed_is_answered_and_harms_nobody(tmp_path: Path) -> None:
