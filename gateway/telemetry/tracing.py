@@ -83,7 +83,8 @@ class Trace:
         if meta and "traceparent" in meta and (parent := parent_of(meta)):
             self.tool_parent = parent
             self.tool_span_id = self.tool_span_id or parent.span_id
-            self.is_sampled = self.is_sampled or parent.is_sampled
+            # Of two callers' decisions one that keeps is enough; the dice have no say where a caller has.
+            self.is_sampled = parent.is_sampled or (self.parent is not None and self.is_sampled)
 
 
 _NOTHING: Final = Trace(0, 0, None, is_sampled=False)
@@ -133,8 +134,8 @@ class Served:
 class Outlet(Protocol):
     """Takes what is to be told; never blocks."""
 
-    def offer(self, served: Served) -> None:
-        """Take one request, or drop it when there is no room."""
+    def offer(self, served: Served, *, is_ordinary: bool) -> None:
+        """Take one request, or drop it when there is no room; less for ordinary ones than for slow and failed ones."""
 
 
 class Tracer:
@@ -172,10 +173,11 @@ class Tracer:
         """Whether a request that has ended is told of."""
         return self._outlet is not None and (trace.is_sampled or is_failed or seconds > self._slow)
 
-    def tell(self, served: Served) -> None:
+    def tell(self, served: Served, *, is_failed: bool) -> None:
         """Hand a request over to the exporter."""
         if self._outlet is not None:
-            self._outlet.offer(served)
+            is_slow = served.ended - served.trace.started > self._slow
+            self._outlet.offer(served, is_ordinary=not is_failed and not is_slow)
 
 
 def _ratio(environment: Mapping[str, str], configured: float) -> float:

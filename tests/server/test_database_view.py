@@ -1,4 +1,4 @@
-"""What a database sees of a call: the id that everything else carries, the gateway's name, comments that cost nothing."""
+"""What a database sees of a call: the id that everything else carries, the gateway's name, and cheap comments."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def seen_from_elsewhere(server: PostgresqlServer) -> None:
     try:
         async with asyncio.timeout(20):
             query = "select query from pg_stat_activity where application_name = $1 and state = 'active'"
-            while not (found := await watcher.fetchval(query, IDENTIFIER)):
+            while not (found := await watcher.fetchval(query, IDENTIFIER)):  # noqa: ASYNC110 - a server is asked
                 await asyncio.sleep(0.02)
         assert "pg_sleep" in found
     finally:
@@ -83,10 +83,9 @@ async def test_one_id_in_response_log_spans_audit_and_in_the_databases_own_view(
         else:
             source = {"engine": "oracle", "service": server.service, "tls": {"mode": "disable"}}
             source["session"] = {"userenv.client_info": "correlation_id"}
-            statement = (
-                "select sys_context('userenv', 'client_info') as \"id\", sys_context('userenv', 'module') as \"module\","
-                " sys_context('userenv', 'action') as \"action\""
-            )
+            asked = {"id": "client_info", "module": "module", "action": "action"}
+            columns = (f"sys_context('userenv', '{name}') as \"{column}\"" for column, name in asked.items())
+            statement = f"select {', '.join(columns)}"
         async with asking(server, tmp_path, statement, source) as world:
             if engine == "postgresql":
                 row, _ = await asyncio.gather(look(world), seen_from_elsewhere(server))

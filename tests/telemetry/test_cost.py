@@ -15,7 +15,7 @@ from gateway.context import Call, Principal
 from gateway.database.engine import Statement
 from gateway.server.record import Record
 from gateway.server.watch import Watch
-from gateway.telemetry.export import SpanOutlet, resource
+from gateway.telemetry.export import Pace, SpanOutlet, resource
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import Tracer, current
 from tests.tally import Tally
@@ -59,7 +59,7 @@ def _microseconds(work: Callable[[], None]) -> float:
 
 def test_metrics_and_a_tenth_of_the_traces_cost_little(tally: Tally) -> None:
     settings = TelemetrySettings.model_validate({"logs": {"sample": 0.0}})
-    outlet = SpanOutlet(_Encoder(), resource(), 100_000)
+    outlet = SpanOutlet(_Encoder(), resource(), Pace(100_000))
     watch = Watch(settings, Metrics(), Tracer(settings.traces, outlet, {}), Counter())
     costs = []
     for _ in range(3):
