@@ -121,6 +121,11 @@ class SpanOutlet:
         if waiting == self._pace.batch:
             self._wake.set()
 
+    @property
+    def waiting(self) -> int:
+        """Requests whose spans are not made yet."""
+        return len(self._pending)
+
     def read(self) -> Iterator[Reading]:
         """What became of spans; of dropped requests, each counts once."""
         for result in ("exported", "failed", "dropped"):

@@ -75,7 +75,7 @@ def test_ordinary_calls_leave_room_for_slow_and_failed_ones() -> None:
             tracer.tell(served(name=f"ordinary-{number}"), is_failed=False)
         for kind in ({"outcome": "internal"}, {"seconds": 2.0}):
             for _ in range(20):
-                tracer.tell(served(name="remarkable", **kind), is_failed="outcome" in kind)  # type: ignore[arg-type]
+                tracer.tell(served(name="remarkable", **kind), is_failed="outcome" in kind)
         assert counts(opened)["dropped"] == 14 + 38
         collector.may_go.set()
         until(lambda: len(collector.batches) == 9)
