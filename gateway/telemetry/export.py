@@ -188,7 +188,7 @@ def resource() -> Resource:
 
 
 def hush() -> None:
-    """Keep the exporters' own lines out of the log: they come for each attempt; `Complaints` speaks for them."""
+    """Keep the exporters' own lines out of the log, which come for each attempt: whoever uses them speaks."""
     for name in ("opentelemetry.exporter", "opentelemetry.sdk", "opentelemetry.proto", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
