@@ -15,7 +15,7 @@ from gateway.config.loader import Configuration
 from gateway.server.app import open_gateway
 from gateway.server.listener import StartError
 from gateway.server.reload import Reloader
-from gateway.telemetry import logs
+from gateway.telemetry import faults, logs
 from gateway.tools.loading import load_with_tools
 
 _log: Final = logging.getLogger("gateway.cli")
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Load, serve, stop."""
     style, level = arguments.log_format, arguments.log_level
     logs.configure(style=style or "json", level=(level or "info").upper())
-    logs.catch_all()
+    faults.catch_all()
     given = {"host": arguments.host, "port": arguments.port}
     overrides = {key: value for key, value in given.items() if value is not None}
     path: Path = arguments.config

@@ -1,8 +1,7 @@
 """JSON logs: one line an event, every line with the correlation id of its request.
 
 A line is written whole by `orjson`, so nothing a caller sends can begin a new
-line or forge a field; long values are cut. Whatever nobody caught is a line,
-too, and its stack is in it.
+line or forge a field; long values are cut.
 """
 
 from __future__ import annotations
@@ -12,26 +11,20 @@ import json
 import logging
 import re
 import sys
-import threading
 import time
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any, Final, TextIO
 
 import orjson
 
 from gateway.telemetry import tracing
-from gateway.telemetry.audit.detectors import looks_personal
+from gateway.telemetry.faults import stack
 
 correlation_id: contextvars.ContextVar[str] = contextvars.ContextVar("correlation_id", default="")
 """The id of the request being served; for log records only, never for decisions."""
 
-_log: Final = logging.getLogger("gateway")
 _MAX_VALUE: Final = 2000
-_MAX_CHAIN: Final = 50
-_MAX_STACK: Final = 10_000
-_WITHHELD: Final = "(withheld: this text is long or may be personal)"
 # JSON leaves them alone; readers may end a line there, and terminals take some for orders.
 _UNSAFE: Final = re.compile("[\x80-\x9f\u2028\u2029]")
 # The same for text that is shown as it is, but for its own line breaks and tabs.
@@ -115,22 +108,6 @@ class _LineHandler(logging.StreamHandler[TextIO]):
             self.handleError(logging.makeLogRecord({"msg": line}))
 
 
-def _stack(formatter: logging.Formatter, exc_info: Any) -> str:
-    """The stack of an exception; words that may quote somebody, or are long, are withheld, their places stay."""
-    text, errors = formatter.formatException(exc_info), [exc_info[1]]
-    for error in errors:
-        if error is None or len(errors) > _MAX_CHAIN:
-            continue
-        words = str(error)
-        if len(words) > _MAX_VALUE or looks_personal(words):
-            text = text.replace(words, _WITHHELD)
-        inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
-        errors += [each for each in (error.__cause__, error.__context__, *inner) if each not in errors]
-    if len(text) > 2 * _MAX_STACK:
-        return f"{text[:_MAX_STACK]}\n... ({len(text)} characters)\n{text[-_MAX_STACK:]}"
-    return text
-
-
 class JsonFormatter(logging.Formatter):
     """One JSON object a line; an exception is one field, not many lines."""
 
@@ -138,7 +115,7 @@ class JsonFormatter(logging.Formatter):
         """The record as one line of JSON."""
         fields = _fields(record)
         if record.exc_info:
-            fields["exception"] = _stack(self, record.exc_info)
+            fields["exception"] = stack(self, record.exc_info)
         return _line(fields)
 
 
@@ -152,7 +129,7 @@ class ConsoleFormatter(logging.Formatter):
         fields.pop("logger")
         pairs = " ".join(f"{_shown(str(key))}={_line(value)}" for key, value in fields.items())
         text = f"{head}  {pairs}" if pairs else head
-        return f"{text}\n    {_shown(_stack(self, record.exc_info))}" if record.exc_info else text
+        return f"{text}\n    {_shown(stack(self, record.exc_info))}" if record.exc_info else text
 
 
 def configure(*, style: str = "json", level: str = "INFO", stream: TextIO | None = None) -> None:
@@ -169,34 +146,3 @@ def configure(*, style: str = "json", level: str = "INFO", stream: TextIO | None
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in ("mcp", "httpx", "httpx2", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-def catch_all() -> None:
-    """Log what nobody catches, warnings included, for the rest of the process: it would be bare text on many lines."""
-    logging.captureWarnings(capture=True)
-    sys.excepthook = _uncaught
-    threading.excepthook = _uncaught_in_thread
-    sys.unraisablehook = _uncaught_in_passing
-
-
-def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What ends the process; an interrupt from the keyboard is no fault."""
-    if issubclass(kind, KeyboardInterrupt):
-        sys.__excepthook__(kind, error, trace)
-    else:
-        _log.critical("uncaught error, the process ends", exc_info=(kind, error, trace))
-
-
-def _uncaught_in_thread(given: threading.ExceptHookArgs) -> None:
-    if given.exc_value is not None:
-        _log.error(
-            "uncaught error in a thread",
-            exc_info=(given.exc_type, given.exc_value, given.exc_traceback),
-            extra={"thread_name": given.thread.name if given.thread else ""},
-        )
-
-
-def _uncaught_in_passing(given: sys.UnraisableHookArgs) -> None:
-    """What a destructor or the like raised, where nobody can catch."""
-    if given.exc_value is not None:
-        _log.error("uncaught error in passing", exc_info=(type(given.exc_value), given.exc_value, given.exc_traceback))

@@ -96,9 +96,9 @@ def test_a_stack_is_bounded(log: io.StringIO) -> None:
 
 _FAULTS: Final = """
 import asyncio, threading, uvloop, warnings
-from gateway.telemetry import logs
+from gateway.telemetry import faults, logs
 logs.configure()
-logs.catch_all()
+faults.catch_all()
 def broken(*_):
     raise ValueError("one\\ntwo")
 class Falling:
