@@ -141,7 +141,7 @@ class Conversation:
     async def _serve(self, message: Message) -> None:
         correlation_id = new_correlation_id()
         logs.correlation_id.set(correlation_id)
-        record = Record("STDIO", "local", method=known_method(message.method))
+        record = Record("", "local", method=known_method(message.method))
         trace = self._watch.begin({})
         try:
             body = await self._answer(message, correlation_id, record)

@@ -70,7 +70,7 @@ class Meters:
         """Count one request that has ended.
 
         Args:
-            http_method: as it came.
+            http_method: as it came; "" where there is no HTTP.
             status: the HTTP status; 0 when the client left before there was one.
             method: the JSON-RPC method, see `gateway.telemetry.methods.known_method`.
             tool: a tool that exists, or "".
@@ -86,6 +86,8 @@ class Meters:
             durations = self._durations.setdefault(key, Histogram())
         durations.add(seconds)
         self._outcomes[(*key, outcome, fault(outcome, status))] += 1
+        if not http_method:
+            return
         if http_method not in _HTTP_METHODS:
             http_method = OTHER
         http = self._http.get((http_method, status))

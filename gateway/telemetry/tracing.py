@@ -109,7 +109,7 @@ class Served:
     Attributes:
         trace: its ids.
         correlation_id: of the request.
-        http_method: of the request.
+        http_method: of the request; "" where there is no HTTP, and the MCP method's span is the first one.
         path: one of ours.
         status: the HTTP status; 0 when the client left before there was one.
         method: the JSON-RPC method, "" when nothing was understood.
