@@ -20,7 +20,7 @@ def named(objects: list[Object], kind: str, name: str) -> Object:
 
 def endpoint(collector: Object) -> str:
     (container,) = collector["spec"]["template"]["spec"]["containers"]
-    return {each["name"]: each["value"] for each in container["env"]}["TRACES_ENDPOINT"]
+    return next(str(each["value"]) for each in container["env"] if each["name"] == "TRACES_ENDPOINT")
 
 
 def test_a_tempo_of_ones_own() -> None:
