@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextvars
 import io
 import json
@@ -18,7 +19,8 @@ from hypothesis import strategies as st
 from gateway.server.record import Record
 from gateway.telemetry import logs, tracing
 
-PAGE: Final = (Path(__file__).parents[2] / "docs/reference/logs.md").read_text()
+ROOT: Final = Path(__file__).parents[2]
+PAGE: Final = (ROOT / "docs/reference/logs.md").read_text()
 NASTY: Final = st.text(max_size=60) | st.sampled_from(
     ['"}\n{"level":"error"', "\r\n", "\u2028", "\x85", "\x1b[31m", "\x9b31m", "\x00", "\ud800"]
 )
@@ -139,14 +141,48 @@ def _write_every_field() -> None:
     try:
         raise ValueError("broken")
     except ValueError:
-        logging.getLogger("gateway.test").exception("it broke", extra={"thread_name": "worker"})
+        logging.getLogger("gateway.test").exception("it broke")
 
 
-def test_the_page_names_every_field(log: io.StringIO) -> None:
+def documented(rows: str) -> set[str]:
+    found = re.findall(r"^\| (`.*?`) \|", rows, flags=re.MULTILINE)
+    return {name for row in found for name in re.findall("`(.*?)`", row)}
+
+
+def test_the_page_names_every_field_of_every_line_and_of_requests(log: io.StringIO) -> None:
     context = contextvars.copy_context()
     context.run(_write_every_field)
     written = {key for line in lines(log) for key in line}
-    documented = {
-        name for row in re.findall(r"^\| (`.*?`) \|", PAGE, flags=re.MULTILINE) for name in re.findall("`(.*?)`", row)
-    }
-    assert written == documented
+    assert written == documented(PAGE.partition("Other events tell")[0])
+
+
+def _keys_of(given: ast.expr, function: ast.AST) -> set[str]:
+    """The keys of a dictionary that is written here, or was given a name in the same function."""
+    if isinstance(given, ast.Dict):
+        return {str(key.value) for key in given.keys if isinstance(key, ast.Constant)}
+    assert isinstance(given, ast.Name), ast.dump(given)
+    named = [
+        each for each in ast.walk(function) if isinstance(each, ast.Assign) and given.id in ast.unparse(each.targets)
+    ]
+    values = [each.value.elts if isinstance(each.value, ast.Tuple) else [each.value] for each in named]
+    return {key for value in values for each in value if isinstance(each, ast.Dict) for key in _keys_of(each, function)}
+
+
+def _told() -> set[str]:
+    """Every field that the gateway's code gives to a line of its log beside those of requests."""
+    found: set[str] = set()
+    for file in (ROOT / "gateway").rglob("*.py"):
+        for function in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            for call in (each for each in ast.walk(function) if isinstance(each, ast.Call)):
+                found |= {
+                    key for given in call.keywords if given.arg == "extra" for key in _keys_of(given.value, function)
+                }
+                if isinstance(call.func, ast.Attribute) and call.func.attr == "note":
+                    found |= {given.arg for given in call.keywords if given.arg}
+    return found
+
+
+def test_the_page_names_every_field_of_other_events() -> None:
+    assert _told() == documented(PAGE.partition("Other events tell")[2])
