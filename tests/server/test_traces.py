@@ -14,6 +14,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.server.streams import Client
 from tests.servers.local import free_port
 from tests.servers.otlp import Collector, Span, running_grpc_collector, running_http_collector
 from tests.world import CONFIGURATION, Reply, World, envelope, open_world, routing
@@ -77,7 +78,7 @@ async def test_one_trace_from_the_request_to_the_sql(
         await call(world, "customer_by_id", {"id": 5}, "well")
         names = ["POST /mcp", "verify token", "tools/call customer_by_id", "customer_by_id"]
         spans = await collector.trace_with("well", names)
-        assert sorted(spans) == sorted(names)
+        assert sorted(span.name for span in collector.spans) == sorted(names), "and none of the SDK's beside them"
         assert are_one_trace(spans)
         http, verify, tool, sql = (spans[name] for name in names)
         assert (verify.parent_id, tool.parent_id, sql.parent_id) == (http.span_id, http.span_id, tool.span_id)
@@ -163,6 +164,23 @@ async def test_a_cancelled_call_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_
         assert spans["tools/call count_slowly"].attributes["error.type"] == "cancelled"
         assert spans["count_slowly"].attributes["error.type"] == "cancelled"
         assert are_one_trace(spans)
+
+
+async def test_a_call_that_its_session_cancels_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async with traced(monkeypatch, tmp_path, NONE + "features: {sessions: true}\n") as (world, collector):
+        async with Client(world) as client:
+            await client.initialize()
+            async with client.stream("count_slowly", n=1_000_000_000) as stream:
+                identifier = stream.response.headers["X-Request-ID"]
+                while "running" not in (await stream.event()).data:
+                    pass
+                await client.cancel(stream.request_id)
+                await stream.rest()
+            spans = await collector.trace_with(identifier, ["POST /mcp", "tools/call count_slowly", "count_slowly"])
+        assert are_one_trace(spans)
+        assert spans["tools/call count_slowly"].attributes["error.type"] == "cancelled"
+        assert spans["count_slowly"].attributes["error.type"] == "cancelled"
+        assert spans["POST /mcp"].attributes["http.response.status_code"] == 200
 
 
 async def test_waiting_for_a_connection_and_opening_it_are_spans(

@@ -162,7 +162,9 @@ def _keys_of(given: ast.expr, function: ast.AST) -> set[str]:
         return {str(key.value) for key in given.keys if isinstance(key, ast.Constant)}
     assert isinstance(given, ast.Name), ast.dump(given)
     named = [
-        each for each in ast.walk(function) if isinstance(each, ast.Assign) and given.id in ast.unparse(each.targets)
+        each
+        for each in ast.walk(function)
+        if isinstance(each, ast.Assign) and given.id in map(ast.unparse, each.targets)
     ]
     values = [each.value.elts if isinstance(each.value, ast.Tuple) else [each.value] for each in named]
     return {key for value in values for each in value if isinstance(each, ast.Dict) for key in _keys_of(each, function)}
