@@ -50,7 +50,7 @@ class Watch:
         if is_remarkable or self._log_share >= 1.0 or random.random() < self._log_share:  # noqa: S311 - no secret
             record.write()
         is_failed = _is_failed(record)
-        if self._tracer.wants(trace, seconds, is_failed=is_failed):
+        if self._tracer.wants(trace, seconds, is_failed=is_failed, is_known=bool(record.client)):
             served = Served(
                 trace,
                 correlation_id,

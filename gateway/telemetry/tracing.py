@@ -152,8 +152,8 @@ class Tracer:
     ) -> None:
         self._outlet = outlet
         self._slow = settings.slow
-        ratio = _ratio(environment, settings.sample)
-        self._bound = round(ratio * (_LOW_64_BITS + 1))
+        self._ratio = _ratio(environment, settings.sample)
+        self._bound = round(self._ratio * (_LOW_64_BITS + 1))
 
     def begin(self, headers: Mapping[str, str]) -> Trace:
         """The trace of a request that has just come; it is the current one from now on."""
@@ -169,9 +169,20 @@ class Tracer:
         _current.set(trace)
         return trace
 
-    def wants(self, trace: Trace, seconds: float, *, is_failed: bool) -> bool:
-        """Whether a request that has ended is told of."""
-        return self._outlet is not None and (trace.is_sampled or is_failed or seconds > self._slow)
+    def wants(self, trace: Trace, seconds: float, *, is_failed: bool, is_known: bool) -> bool:
+        """Whether a request that has ended is told of.
+
+        Args:
+            trace: its own.
+            seconds: how long it took.
+            is_failed: whether its call failed.
+            is_known: whether a verified caller sent it; a stranger's wish to be sampled could fill any buffer.
+        """
+        if self._outlet is None:
+            return False
+        is_wish = trace.parent is not None and not is_known
+        is_sampled = random.random() < self._ratio if is_wish else trace.is_sampled  # noqa: S311 - no secret
+        return is_sampled or is_failed or seconds > self._slow
 
     def tell(self, served: Served, *, is_failed: bool) -> None:
         """Hand a request over to the exporter."""

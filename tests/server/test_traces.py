@@ -117,6 +117,7 @@ async def test_failures_are_kept_though_nothing_is_sampled(
 ) -> None:
     async with traced(monkeypatch, tmp_path, NONE, protocol) as (world, collector):
         await call(world, "customer_by_id", {"id": 5}, "unremarkable")
+        await world.send({}, client=None, headers={"traceparent": CALLER, "X-Request-ID": "unremarkable"})
         await call(world, "customer_by_id", {"id": "PLANTED"}, "wrong")
         await call(world, "orders_total", {}, "denied", client="stranger")
         await call(world, "count_slowly", {"n": 3_000_000}, "slow")
