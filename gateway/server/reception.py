@@ -78,7 +78,7 @@ class Reception:
                 record.outcome = "disconnected"
             raise
         except Exception:
-            record.outcome = "internal"
+            record.outcome, record.status = "internal", 500
             raise
         finally:
             if not record.goes_on:
