@@ -129,10 +129,8 @@ class Verifier:
             if not track.is_closed:
                 self._note(f"chain {identity} has no end: its process runs, or did not stop in order")
         for (_, tool, correlation_id), places in self._intents.items():
-            for place in places:
-                self._note(
-                    f"{place}: no record tells how this write ended: tool {tool}, correlation id {correlation_id}"
-                )
+            who = f"tool {tool}, correlation id {correlation_id}"
+            self._report.notes += [f"{place}: no record tells how this write ended: {who}" for place in places]
         for witness in self._witnesses:
             self._confront(witness)
         self._report.chains = len(self._tracks)
@@ -179,8 +177,7 @@ class Verifier:
 
     def _pair(self, found: Entry, place: str) -> None:
         """An intent waits for the outcome of its write."""
-        names = (str(found.fields.get(name)) for name in ("tool", "correlation_id"))
-        key = (found.link.chain, *names)
+        key = (found.link.chain, str(found.fields.get("tool")), str(found.fields.get("correlation_id")))
         if found.fields["event"] == events.TOOL_INTENT:
             self._intents.setdefault(key, []).append(place)
         elif found.fields["event"] == events.TOOL_CALL and key in self._intents:
