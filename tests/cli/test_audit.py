@@ -136,6 +136,22 @@ def test_a_check_of_databases_is_recorded(tmp_path: Path, capsys: pytest.Capture
     assert told[1]["sources"] == ["shop"]
 
 
+def test_the_doctor_is_recorded_and_works_also_where_the_audit_ails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _configuration(tmp_path, "audit: {sinks: [{file: {path: audit.jsonl}}]}\n")
+    assert main(["doctor", "--config", str(path), "--only", "shop"]) == 0
+    told = records(tmp_path / "audit.jsonl")
+    assert [each.get("command") for each in told] == [None, "doctor", None]
+    (tmp_path / "audit.jsonl").chmod(0o666)
+    capsys.readouterr()
+    assert main(["doctor", "--config", str(path), "--only", "shop"]) == 0
+    captured = capsys.readouterr()
+    assert "shop" in captured.out
+    assert "not recorded in the audit" in captured.err
+    assert records(tmp_path / "audit.jsonl") == told
+
+
 def test_offline_nothing_is_reached_and_nothing_recorded(tmp_path: Path) -> None:
     path = _configuration(tmp_path, "audit: {sinks: [{file: {path: audit.jsonl}}]}\n")
     assert main(["check", "--offline", "--config", str(path)]) == 0
