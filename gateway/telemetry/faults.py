@@ -13,7 +13,7 @@ from gateway.telemetry.audit.detectors import looks_personal
 _log: Final = logging.getLogger("gateway")
 _MAX_CHAIN: Final = 50
 _MAX_STACK: Final = 10_000
-_MAX_WORDS: Final = 2000
+_MAX_WORDS: Final = 300
 _WITHHELD: Final = "(withheld: this text is long or may be personal)"
 
 
