@@ -167,12 +167,11 @@ class SpanOutlet:
 
 
 def is_named(environment: Mapping[str, str], signal: str) -> bool:
-    """Whether the environment names a collector for a signal, "TRACES" or "METRICS"."""
-    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+    """Whether the environment names a collector for a signal, "TRACES" or "METRICS"; `otlp` alone is one at localhost."""
+    chosen = environment.get(f"OTEL_{signal}_EXPORTER", "")
+    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true" or chosen == "none":
         return False
-    if environment.get(f"OTEL_{signal}_EXPORTER", "otlp") == "none":
-        return False
-    return any(environment.get(f"OTEL_EXPORTER_OTLP_{part}ENDPOINT") for part in ("", f"{signal}_"))
+    return chosen == "otlp" or any(environment.get(f"OTEL_EXPORTER_OTLP_{part}ENDPOINT") for part in ("", f"{signal}_"))
 
 
 def speaks_http(environment: Mapping[str, str], signal: str) -> bool:

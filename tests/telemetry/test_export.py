@@ -111,6 +111,22 @@ def test_an_exporter_that_breaks_each_time_is_one_line(caplog: pytest.LogCapture
     assert line.exc_info
 
 
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317"}, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4317"}, True),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://collector:4317"}, False),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, True),
+        ({"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317"}, False),
+        ({"OTEL_SDK_DISABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317"}, False),
+    ],
+)
+def test_a_collector_is_named_as_opentelemetry_has_it(environment: dict[str, str], expected: bool) -> None:
+    assert export.is_named(environment, "TRACES") is expected
+
+
 def test_the_environment_goes_first() -> None:
     assert Pace.of(7, {}) == Pace(7)
     given = {"MAX_QUEUE_SIZE": "11", "MAX_EXPORT_BATCH_SIZE": "3", "SCHEDULE_DELAY": "250"}
