@@ -167,7 +167,7 @@ class SpanOutlet:
 
 
 def is_named(environment: Mapping[str, str], signal: str) -> bool:
-    """Whether the environment names a collector for "TRACES" or "METRICS"; the exporter `otlp` alone is at localhost."""
+    """Whether the environment names a collector for "TRACES" or "METRICS"; `otlp` alone means one at localhost."""
     chosen = environment.get(f"OTEL_{signal}_EXPORTER", "")
     if environment.get("OTEL_SDK_DISABLED", "").lower() == "true" or chosen == "none":
         return False
