@@ -123,7 +123,7 @@ class TokenVerifier(Verifier):
         if known := self._refusals.get(digest):
             raise self._counted(Unauthenticated(known.message, reason=known.reason, detail=known.detail))
         try:
-            return await self._examine(token, digest)
+            principal = await self._examine(token, digest)
         except IdentityProviderUnavailable:
             self.counters.unavailable += 1
             raise
@@ -134,6 +134,8 @@ class TokenVerifier(Verifier):
                 self._refusals.put(digest, kept, self._clock() + _REFUSAL_AGE)
             self._counted(error)
             raise
+        self.counters.verified += 1
+        return principal
 
     def _counted(self, error: Unauthenticated) -> Unauthenticated:
         self.counters.refusals[error.reason] += 1

@@ -15,7 +15,7 @@ from gateway.config.loader import Configuration
 from gateway.server.app import open_gateway
 from gateway.server.listener import StartError
 from gateway.server.reload import Reloader
-from gateway.telemetry import logs
+from gateway.telemetry import faults, logs
 from gateway.tools.loading import load_with_tools
 
 _LITTER: Final = (20_000, 20, 20)
@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Load, serve, stop."""
     style, level = arguments.log_format, arguments.log_level
     logs.configure(style=style or "json", level=(level or "info").upper())
+    faults.catch_all()
     given = {"host": arguments.host, "port": arguments.port}
     overrides = {key: value for key, value in given.items() if value is not None}
     path: Path = arguments.config

@@ -52,6 +52,8 @@ def _files(settings: GatewaySettings) -> Iterator[tuple[str, str, Path]]:
         yield "listener", "server", listener.certificate
         if listener.client_ca is not None:
             yield "ca", "server", listener.client_ca
+    if settings.redis is not None and settings.redis.ca is not None:
+        yield "ca", "redis", settings.redis.ca
     for name, source in settings.sources.items():
         block = getattr(source, "tls", None)
         if block is not None:

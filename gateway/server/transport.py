@@ -46,12 +46,11 @@ from gateway.server.outlet import Outlet
 from gateway.server.record import Record
 from gateway.server.refusals import Refusals
 from gateway.server.snapshot import Snapshot
+from gateway.telemetry.methods import known_method
 
 _log: Final = logging.getLogger("gateway.server")
 ASSUMED_VERSION: Final = "2025-03-26"
 """What a client speaks that does not say (MCP 2025-06-18, Transports)."""
-MAX_METHOD: Final = 64
-"""Characters of a method in the log."""
 
 
 async def receive(request: web.BaseRequest, snapshot: Snapshot, record: Record) -> tuple[Message, float]:
@@ -63,7 +62,7 @@ async def receive(request: web.BaseRequest, snapshot: Snapshot, record: Record) 
     settings = snapshot.settings.server
     deadline = asyncio.get_running_loop().time() + settings.call_timeout
     message = parse(await read_body(request, settings.max_request_bytes, settings.body_timeout))
-    record.method = message.method[:MAX_METHOD]
+    record.method = known_method(message.method)
     return message, deadline
 
 
