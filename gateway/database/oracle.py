@@ -10,6 +10,7 @@ from gateway.database import oracle_outputs as outputs
 from gateway.database.failures import failure
 from gateway.database.oracle_binding import name_of
 from gateway.database.oracle_connection import OracleConnection
+from gateway.database.oracle_exact import Query
 from gateway.database.oracle_link import open_first
 from gateway.database.tls import TlsUnusable
 from gateway.database.tokens import Tokens
@@ -31,6 +32,7 @@ class OracleEngine:
         self._settings = settings
         self._name = name
         self._tokens = Tokens(settings.token) if settings.token else None
+        self._queries: dict[str, Query] = {}
 
     def placeholder(self, position: int, name: str) -> str:
         """A bind variable of our own naming; one name has one variable, however often it is used."""
@@ -51,7 +53,7 @@ class OracleEngine:
             if self._tokens is not None and self.translate(error).code is Code.LOGIN_FAILED:
                 self._tokens.forget()
             raise
-        connection = OracleConnection(link, self._settings, self._name)
+        connection = OracleConnection(link, self._settings, self._name, self._queries)
         try:
             await connection.prepare_session()
         except BaseException:

@@ -38,19 +38,18 @@ async def identified(source: Source, expression: str, subject: str) -> Any:
 
 async def test_the_caller_rides_on_the_calls_own_round_trips(oracle: OracleServer) -> None:
     session = {"userenv.client_identifier": "subject", "userenv.client_info": "correlation_id"}
+    names = ("client_identifier", "client_info", "module", "action")
+    told = " || '/' || ".join(f"sys_context('userenv', '{name}')" for name in names)
+
+    async def calls(settings: OracleSettings) -> int:
+        async with reached(settings, name="shop") as source:
+            first, *_, last = [await identified(source, "stand_in_calls()", "ada") for _ in range(4)]
+            return int(last - first)
+
     async with reached(oracle.settings(pool=ONE, session=session), name="shop") as source:
-        before = await identified(source, "stand_in_calls()", "ada")
-        assert await identified(source, "sys_context('userenv', 'client_identifier')", "ada") == "ada"
-        assert await identified(source, "sys_context('userenv', 'client_info')", "ada") == "request-1"
-        assert await identified(source, "sys_context('userenv', 'module')", "ada") == "mcp-database-gateway/shop"
-        assert await identified(source, "sys_context('userenv', 'action')", "ada") == "who_am_i"
-        named = await identified(source, "stand_in_calls()", "ada")
-    async with reached(oracle.settings(pool=ONE)) as source:
-        first = await value(source, "stand_in_calls()")
-        for _ in range(4):
-            await value(source, "sys_context('userenv', 'module')")
-        nameless = await value(source, "stand_in_calls()")
-    assert named - before == nameless - first
+        found = await identified(source, told, "ada")
+    assert found == "ada/request-1/mcp-database-gateway/shop/who_am_i"
+    assert await calls(oracle.settings(pool=ONE, session=session)) == await calls(oracle.settings(pool=ONE))
 
 
 async def test_a_name_that_oracle_would_cut_off_is_refused(oracle: OracleServer) -> None:
