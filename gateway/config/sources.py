@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -121,6 +121,10 @@ class SqliteSettings(SourceSettings):
     """The engine."""
     path: Path
     """The database file; it must exist."""
+
+
+WALLET_FILE: Final = "ewallet.pem"
+"""The one file of an Oracle wallet that is read."""
 
 
 class OracleHostSettings(Settings):

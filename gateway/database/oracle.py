@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import oracledb
+
 from gateway.config.sources import OracleSettings
 from gateway.database import oracle_errors as errors
 from gateway.database import oracle_outputs as outputs
+from gateway.database import tls
 from gateway.database.failures import failure
 from gateway.database.oracle_binding import name_of
 from gateway.database.oracle_connection import OracleConnection
 from gateway.database.oracle_exact import Query
-from gateway.database.oracle_link import open_first
-from gateway.database.tls import TlsUnusable
+from gateway.database.oracle_link import check_driver, open_first
 from gateway.database.tokens import Tokens
 from gateway.errors import Code, ToolError
 from gateway.net.oauth import TokenError
@@ -24,13 +26,18 @@ class OracleEngine:
     Args:
         settings: where it is.
         name: the source's name, in the server's views of sessions.
+
+    Raises:
+        DriverUnfit: the driver that is installed may not be used.
     """
 
     dialect = "oracle"
 
     def __init__(self, settings: OracleSettings, name: str = "") -> None:
+        check_driver(oracledb.__version__)
         self._settings = settings
         self._name = name
+        self.sighting = tls.Sighting()
         self._tokens = Tokens(settings.token) if settings.token else None
         self._queries: dict[str, Query] = {}
 
@@ -48,7 +55,7 @@ class OracleEngine:
         Raises the driver's own exceptions, or TlsUnusable.
         """
         try:
-            link = await open_first(self._settings, self._name, await self._login())
+            link = await open_first(self._settings, self._name, await self._login(), self.sighting)
         except Exception as error:
             if self._tokens is not None and self.translate(error).code is Code.LOGIN_FAILED:
                 self._tokens.forget()
@@ -70,6 +77,6 @@ class OracleEngine:
 
     def translate(self, error: BaseException) -> ToolError:
         """Name an exception by its number, or by its class where nobody gave one."""
-        if isinstance(error, TlsUnusable | TokenError):
+        if isinstance(error, tls.TlsUnusable | TokenError):
             return failure(Code.SOURCE_UNAVAILABLE, error.message)
         return errors.translate(error)

@@ -17,11 +17,12 @@ from gateway.config.sources import OracleSettings
 from gateway.database import oracle_errors as errors
 from gateway.database import oracle_wallet as wallet
 from gateway.database.failures import failure
-from gateway.database.tls import TlsUnusable
-from gateway.errors import Code, ToolError
+from gateway.database.tls import Sighting, TlsUnusable
+from gateway.errors import Code, GatewayError, ToolError
 
 _CRASHING: Final = ((26, 0, 0), (26, 1, 0))
 """The first and the last version of the driver that were seen to crash the process on closed connections."""
+_OLDEST: Final = (3, 4, 2)
 _PROBE: Final = 1.0
 _SDU: Final = 65535
 _STATEMENTS: Final = 100
@@ -38,6 +39,10 @@ def _remember(protocol: Any, transport: asyncio.BaseTransport) -> None:
 
 
 importlib.import_module("oracledb.thin_impl").AsyncProtocol.connection_made = _remember
+
+
+class DriverUnfit(GatewayError):
+    """The driver that is installed may not be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +77,20 @@ def _abort(transports: Iterable[asyncio.BaseTransport]) -> None:
         each.abort()  # type: ignore[attr-defined]
 
 
-def is_driver_sound(version: str) -> bool:
-    """Whether a driver of this version may be used."""
+def check_driver(version: str) -> None:
+    """Hold the driver's version to those that were tested.
+
+    Raises:
+        DriverUnfit: it is too old, or one that can crash the process.
+    """
     numbers = tuple(int(digits) for digits in re.findall(r"\d+", version)[:3])
-    return not _CRASHING[0] <= numbers <= _CRASHING[1]
+    if _CRASHING[0] <= numbers <= _CRASHING[1]:
+        reason = "can crash the process when a connection closes"
+    elif numbers < _OLDEST:
+        reason = "is too old"
+    else:
+        return
+    raise DriverUnfit(f"python-oracledb {version} {reason}: pip install 'mcp-database-gateway[oracle]' takes a fit one")
 
 
 def addresses(settings: OracleSettings) -> tuple[Address, ...]:
@@ -108,33 +123,28 @@ def listeners(settings: OracleSettings) -> tuple[tuple[str, int], ...]:
     return tuple((host or "", port) for host, port in zip(hosts, ports, strict=True))
 
 
-async def open_first(settings: OracleSettings, name: str, login: dict[str, Any]) -> Link:
+async def open_first(settings: OracleSettings, name: str, login: dict[str, Any], sighting: Sighting) -> Link:
     """Connect to the first address that will do.
 
     Args:
         settings: where to, and the time for all of it.
         name: the source's name, shown in the server's views.
         login: user and password, or access_token.
+        sighting: where the server's certificate is remembered.
 
     Raises:
         ToolError: SOURCE_UNAVAILABLE naming what is wrong with each, where there are several.
         Exception: whatever the driver raised for the only one, or a refused login.
     """
-    if not is_driver_sound(oracledb.__version__):
-        raise failure(
-            Code.SOURCE_UNAVAILABLE,
-            f"python-oracledb {oracledb.__version__} can crash the process when a connection closes;"
-            " install 'oracledb>=3.4.2,<26'",
-        )
     places = addresses(settings)
     if len(places) == 1:
-        return await _open(settings, name, login, places[0])
+        return await _open(settings, name, login, places[0], sighting)
     share = settings.connect_timeout / len(places)
     troubles = []
     for place in places:
         try:
             async with asyncio.timeout(share):
-                return await _open(settings, name, login, place)
+                return await _open(settings, name, login, place, sighting)
         except (oracledb.Error, OSError, TimeoutError, ToolError) as error:
             named = errors.translate(error)
             if named.code is Code.LOGIN_FAILED:
@@ -144,8 +154,8 @@ async def open_first(settings: OracleSettings, name: str, login: dict[str, Any])
     raise failure(Code.SOURCE_UNAVAILABLE, "no host will do: " + "; ".join(troubles))
 
 
-async def _open(settings: OracleSettings, name: str, login: dict[str, Any], place: Address) -> Link:
-    context = wallet.context_of(settings, place.host)
+async def _open(settings: OracleSettings, name: str, login: dict[str, Any], place: Address, sighting: Sighting) -> Link:
+    context = wallet.context_of(settings, place.host, sighting)
     params = _params(settings, name, place, context)
     # The driver resolves names with a call that blocks everything; so that one that hangs, hangs here.
     await asyncio.get_running_loop().getaddrinfo(place.host, place.port)

@@ -10,19 +10,18 @@ from typing import Final
 
 from cryptography import x509
 
-from gateway.config.sources import OracleSettings
+from gateway.config.sources import WALLET_FILE, OracleSettings
 from gateway.database import tls
 from gateway.database.tls import TlsUnusable
 
-PEM: Final = "ewallet.pem"
 _OTHERS: Final = ("ewallet.p12", "cwallet.sso")
 _SOON: Final = timedelta(days=30)
 _KEY: Final = b"PRIVATE KEY-----"
 _CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
 
 
-def context_of(settings: OracleSettings, host: str) -> ssl.SSLContext | None:
-    """The context for a source; None where TLS is off.
+def context_of(settings: OracleSettings, host: str, sighting: tls.Sighting | None = None) -> ssl.SSLContext | None:
+    """The context for a source, which remembers what the server showed; None where TLS is off.
 
     Raises:
         TlsUnusable: a file of the wallet or of `tls:` cannot be used.
@@ -30,7 +29,7 @@ def context_of(settings: OracleSettings, host: str) -> ssl.SSLContext | None:
     mode = mode_of(settings, host)
     if mode == "disable":
         return None
-    context = tls.context_of(settings.tls.model_copy(update={"mode": mode}), host)
+    context = tls.context_of(settings.tls.model_copy(update={"mode": mode}), host, sighting)
     assert context is not None  # noqa: S101 - only `disable` has none
     context.check_hostname = False  # the driver matches names itself, as Oracle's own clients do
     if settings.wallet is not None:
@@ -53,7 +52,7 @@ def load(context: ssl.SSLContext, folder: Path, password: str | None) -> None:
     Raises:
         TlsUnusable: naming the file and what to do.
     """
-    file = folder / PEM
+    file = folder / WALLET_FILE
     data = _read(folder)
     if _CERTIFICATE not in data:
         raise TlsUnusable(f"wallet: {file} holds no certificate; it must be in PEM format")
@@ -94,7 +93,7 @@ def _read(folder: Path) -> bytes:
     if not folder.is_dir():
         is_file = "is a file; give the folder that holds it" if folder.exists() else "does not exist"
         raise TlsUnusable(f"wallet: {folder} {is_file}")
-    file = folder / PEM
+    file = folder / WALLET_FILE
     try:
         return file.read_bytes()
     except FileNotFoundError:

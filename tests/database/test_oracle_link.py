@@ -22,6 +22,7 @@ from gateway.database import oracle_link, oracle_wallet
 from gateway.database.care import open_connection
 from gateway.database.oracle import OracleEngine
 from gateway.database.oracle_connection import OracleConnection
+from gateway.database.sources import build_engine
 from gateway.database.tls import TlsUnusable
 from gateway.demo.identity import IdentityProvider
 from gateway.errors import Code, ToolError
@@ -211,12 +212,28 @@ async def test_a_frozen_server_cannot_hold_a_connection_that_is_dropped(own_orac
         assert connection.is_closed
 
 
-async def test_a_driver_that_may_crash_is_not_used(oracle: OracleServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oracledb, "__version__", "26.1.0")
-    error = await refused(oracle.settings())
-    assert "can crash the process" in error.detail
-    expected = {"3.4.2": True, "4.0.2": True, "26.0.0": False, "26.1.0": False, "26.1.1": True}
-    assert {version: oracle_link.is_driver_sound(version) for version in expected} == expected
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [
+        ("3.4.1", "is too old"),
+        ("3.4.2", ""),
+        ("4.0.2", ""),
+        ("26.0.0", "can crash the process"),
+        ("26.1.0", "can crash the process"),
+        ("26.1.1", ""),
+    ],
+)
+def test_a_driver_that_may_crash_is_refused_when_the_configuration_is_loaded(
+    oracle: OracleServer, monkeypatch: pytest.MonkeyPatch, version: str, reason: str
+) -> None:
+    monkeypatch.setattr(oracledb, "__version__", version)
+    if not reason:
+        build_engine(oracle.settings())
+        return
+    with pytest.raises(oracle_link.DriverUnfit) as caught:
+        build_engine(oracle.settings())
+    assert f"python-oracledb {version} {reason}" in caught.value.message
+    assert "mcp-database-gateway[oracle]" in caught.value.message
 
 
 # Transport security
@@ -266,8 +283,13 @@ def wallet(folder: Path, authority: Authority, own: Pair | None = None, password
     return folder
 
 
-async def test_a_certificate_for_the_host_is_taken(secured: OracleServer, authority: Authority) -> None:
-    assert await asked(secured.settings(host="localhost", tls=tls(authority)), "1") == 1
+async def test_a_certificate_for_the_host_is_taken_and_its_end_is_known(
+    secured: OracleServer, authority: Authority
+) -> None:
+    async with started(secured.settings(host="localhost", tls=tls(authority))) as source:
+        assert (await run(source, statement(source.engine, "select 1 as n"))).rows
+        expires_at = source.certificate_expires_at
+    assert expires_at == pytest.approx(time.time() + 86_400, abs=600)
 
 
 async def test_a_certificate_for_another_host_is_not(secured: OracleServer, authority: Authority) -> None:
