@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import oracledb
 
 from gateway.config.sources import OracleSettings
@@ -15,7 +13,7 @@ from gateway.database.oracle_binding import name_of
 from gateway.database.oracle_connection import OracleConnection
 from gateway.database.oracle_exact import Query
 from gateway.database.oracle_link import check_driver, open_first
-from gateway.database.tokens import Tokens
+from gateway.database.oracle_tokens import login_of
 from gateway.errors import Code, ToolError
 from gateway.net.oauth import TokenError
 
@@ -38,7 +36,7 @@ class OracleEngine:
         self._settings = settings
         self._name = name
         self.sighting = tls.Sighting()
-        self._tokens = Tokens(settings.token) if settings.token else None
+        self._login = login_of(settings)
         self._queries: dict[str, Query] = {}
 
     def placeholder(self, position: int, name: str) -> str:
@@ -55,10 +53,10 @@ class OracleEngine:
         Raises the driver's own exceptions, or TlsUnusable.
         """
         try:
-            link = await open_first(self._settings, self._name, await self._login(), self.sighting)
+            link = await open_first(self._settings, self._name, await self._login.now(), self.sighting)
         except Exception as error:
-            if self._tokens is not None and self.translate(error).code is Code.LOGIN_FAILED:
-                self._tokens.forget()
+            if self.translate(error).code is Code.LOGIN_FAILED:
+                self._login.refused()
             raise
         connection = OracleConnection(link, self._settings, self._name, self._queries)
         try:
@@ -67,13 +65,6 @@ class OracleEngine:
             connection.abort()
             raise
         return connection
-
-    async def _login(self) -> dict[str, Any]:
-        """The credentials now: a file may have changed, a token may have expired."""
-        if self._tokens is not None:
-            return {"access_token": await self._tokens.token()}
-        password = self._settings.password
-        return {"user": self._settings.user, "password": password.get_secret_value() if password else None}
 
     def translate(self, error: BaseException) -> ToolError:
         """Name an exception by its number, or by its class where nobody gave one."""

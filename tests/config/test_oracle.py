@@ -10,6 +10,10 @@ from tests.config.conftest import Desk
 HERE = "sources: {ora: {engine: oracle, "
 LOGIN = "user: reader, password: '${env:S}', "
 GOOD = f"host: db.example.com, service: SHOP, {LOGIN}"
+OCI = (
+    "oci_token: {region: eu-frankfurt-1, tenancy: ocid1.tenancy.oc1..a, user: ocid1.user.oc1..b, "
+    "fingerprint: '12:34', key: '${env:S}'}, "
+)
 TOKEN = "token: {url: https://idp.example.com/token, client_id: a, client_secret: '${env:S}'}, "
 
 
@@ -21,6 +25,8 @@ TOKEN = "token: {url: https://idp.example.com/token, client_id: a, client_secret
         "dsn: 'tcps://db.example.com:2484/SHOP', " + LOGIN,
         "dsn: '(DESCRIPTION=(ADDRESS=(PROTOCOL=tcps)(HOST=a)(PORT=2484))(CONNECT_DATA=(SERVICE_NAME=S)))', " + LOGIN,
         GOOD.replace(LOGIN, TOKEN),
+        GOOD.replace(LOGIN, OCI),
+        GOOD.replace(LOGIN, "token_folder: /run/secrets/db-token, "),
         GOOD + "wallet: wallet, wallet_password: '${env:S}', ",
         GOOD + "pooled: true, connection_class: GATEWAY, ",
         GOOD + "session: {userenv.client_identifier: subject}, ",
@@ -50,22 +56,45 @@ MISTAKES = {
         ["expected no user and password in it"],
     ),
     "a user in the descriptor": ("dsn: '(DESCRIPTION=(user = x))', " + LOGIN, ["expected no user and password in it"]),
-    "nobody": ("host: db.example.com, service: S", ["user: missing; give user and password, or token"]),
+    "nobody": (
+        "host: db.example.com, service: S",
+        ["user: missing; give user and password, token, oci_token or token_folder"],
+    ),
+    "neither region nor address": (
+        GOOD.replace(LOGIN, OCI.replace("region: eu-frankfurt-1, ", "")),
+        ["oci_token.region: expected either region or url"],
+    ),
+    "a region that is none": (
+        GOOD.replace(LOGIN, OCI.replace("eu-frankfurt-1", "evil.example.com/x")),
+        ["oci_token.region: expected a region's name, such as eu-frankfurt-1"],
+    ),
+    "an address in the clear": (
+        GOOD.replace(LOGIN, OCI.replace("region: eu-frankfurt-1", "url: 'http://auth.example.com/'")),
+        ["oci_token.url: expected https"],
+    ),
+    "two tokens": (
+        GOOD.replace(LOGIN, OCI + "token_folder: /run/token, "),
+        ["oci_token: expected either token_folder or oci_token, got both"],
+    ),
+    "files of a token in the clear": (
+        GOOD.replace(LOGIN, "token_folder: /run/token, tls: {mode: disable}, "),
+        ["tls.mode: expected TLS; a database takes no token without"],
+    ),
     "two logins": (
         GOOD + TOKEN,
         ["token: expected either user or token, got both", "token: expected either password or token, got both"],
     ),
     "a password that a wallet is to have": (
         GOOD.replace("password: '${env:S}', ", "wallet: w"),
-        ["password: missing; give user and password, or token. A password within a wallet (SEPS)"],
+        ["password: missing; give user and password, token, oci_token or token_folder. A password within a wallet"],
     ),
     "a login that a wallet is to have": (
         GOOD.replace(LOGIN, "wallet: w"),
-        ["user: missing; give user and password, or token. A password within a wallet (SEPS)"],
+        ["user: missing; give user and password, token, oci_token or token_folder. A password within a wallet"],
     ),
     "a login that the dsn is to find": (
         "dsn: '/@shop_prod', " + LOGIN,
-        ["dsn: expected no login in it; give user and password, or token. A password within a wallet (SEPS)"],
+        ["dsn: expected no login in it; give user and password, token, oci_token or token_folder. A"],
     ),
     "an account without a password": (
         GOOD + "credentials: [{when: {scope: hr}, user: 'reader[hr_app]'}]",

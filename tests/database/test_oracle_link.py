@@ -14,7 +14,9 @@ from typing import Any
 
 import oracledb
 import pytest
+from aiohttp import web
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import SecretStr
 
 from gateway.config.sources import OracleSettings
@@ -29,6 +31,7 @@ from gateway.errors import Code, ToolError
 from tests.database.support import run, started, statement, until
 from tests.servers.certificates import Authority, Pair
 from tests.servers.local import free_port
+from tests.servers.oci import bound_token, pem, running_data_plane
 from tests.servers.oracle.dialogue import TOKEN_AUDIENCE
 from tests.servers.oracle.server import OracleServer, running_oracle
 
@@ -106,13 +109,65 @@ async def test_a_token_is_the_login_and_a_refused_one_is_replaced(
         )
         engine = OracleEngine(settings)
         (await engine.connect()).abort()
-        first = (await engine._login())["access_token"]
+        first = (await engine._login.now())["access_token"]
         (secured.folder / "revoked").write_text(first)
         with pytest.raises(oracledb.DatabaseError, match="ORA-01017"):
             await engine.connect()
         (await engine.connect()).abort()
-        assert (await engine._login())["access_token"] != first
+        assert (await engine._login.now())["access_token"] != first
     assert first not in caplog.text
+
+
+async def test_a_token_of_oci_iam_comes_with_the_proof_of_its_key(
+    secured: OracleServer, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running_data_plane() as plane:
+        settings = secured.settings(
+            user=None, password=None, host="localhost", tls=tls(authority), oci_token=plane.settings()
+        )
+        assert await asked(settings, "sys_context('userenv', 'session_user')") == "GATEWAY"
+        engine = OracleEngine(settings)
+        for _ in range(2):
+            (await engine.connect()).abort()
+        assert len(plane.issued) == 2  # the source's and the engine's, each kept
+        (secured.folder / "revoked").write_text(plane.issued[-1])
+        with pytest.raises(oracledb.DatabaseError, match="ORA-01017"):
+            await engine.connect()
+        (await engine.connect()).abort()
+        assert len(plane.issued) == 3
+        plane.fault = lambda: web.json_response({"code": "NotAuthenticated", "message": "no such key"}, status=401)
+        error = await refused(settings)
+        assert error.code is Code.SOURCE_UNAVAILABLE
+        assert "gave no token: no such key" in error.detail
+    shown = caplog.text + error.detail
+    assert not any(secret in shown for secret in (*plane.issued, "PRIVATE KEY"))
+
+
+async def test_a_token_whose_key_somebody_else_has_is_refused(
+    secured: OracleServer, authority: Authority, tmp_path: Path
+) -> None:
+    folder, own = tmp_path / "token", rsa.generate_private_key(65537, 2048)
+    folder.mkdir()
+    (folder / "oci_db_key.pem").write_text(pem(own))
+    settings = secured.settings(user=None, password=None, host="localhost", tls=tls(authority), token_folder=folder)
+
+    def give(key: rsa.RSAPrivateKey, life: float = 3600.0) -> None:
+        (folder / "token").write_text(bound_token(key.public_key(), life=life))
+
+    assert "it holds token and oci_db_key.pem" in (await refused(settings)).detail
+    give(rsa.generate_private_key(65537, 2048))
+    assert (await refused(settings)).code is Code.LOGIN_FAILED
+    give(own)
+    async with started(settings) as source:
+        item = statement(source.engine, "select 1 as n")
+        assert (await run(source, item)).rows
+        give(own, -10.0)
+        error = await refused(settings)
+        assert error.code is Code.SOURCE_UNAVAILABLE
+        assert "expired at 20" in error.detail
+        assert "does `oci iam db-token get`" in error.detail
+        (folder / "token").write_text("no token")
+        assert "no JWT with an end" in (await refused(settings)).detail
 
 
 async def test_an_end_user_logs_in_by_proxy(oracle: OracleServer) -> None:

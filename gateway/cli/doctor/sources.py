@@ -115,10 +115,14 @@ async def _reach(place: Place, settings: AnySource, limit: float) -> tuple[list[
 
 async def _token(settings: AnySource, limit: float) -> tuple[list[Step], bool]:
     """The way to whoever issues the token that the gateway logs in with."""
-    if (token := getattr(settings, "token", None)) is None:
+    if (token := getattr(settings, "token", None)) is not None:
+        url = token.url
+    elif isinstance(settings, OracleSettings) and settings.oci_token is not None:
+        url = settings.oci_token.endpoint
+    else:
         return [], True
     trust = "the system's store (SSL_CERT_FILE names another one)"
-    return await path.walk(path.endpoint_of(token.url, "token endpoint"), path.web_security(token.url, trust), limit)
+    return await path.walk(path.endpoint_of(url, "token endpoint"), path.web_security(url, trust), limit)
 
 
 def _plain(place: Place, settings: AnySource) -> Step:

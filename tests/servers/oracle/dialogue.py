@@ -9,10 +9,17 @@ import re
 import socket
 import sqlite3
 import struct
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from jwt.algorithms import RSAAlgorithm
 
 from tests.servers.oracle import values, wire
 from tests.servers.oracle.engine import CANCELLED, NO_DATA, Refusal, Result, Session, bind_names, refusal
@@ -156,15 +163,35 @@ class Dialogue:
         return True
 
     def _log_in_with_token(self, answer: dict[str, str]) -> bool:
-        """Take a token for this database, unless it was revoked; its signature is not what is tested."""
+        """Take a token for this database, unless it was revoked; its signature is not what is tested.
+
+        A token with a key (OCI IAM) needs a proof that its key is there, made for this service and moment.
+        """
         payload = answer["AUTH_TOKEN"].split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         revoked = self._path.with_name("revoked")
         is_revoked = revoked.exists() and answer["AUTH_TOKEN"] in revoked.read_text().split()
-        if claims["aud"] != TOKEN_AUDIENCE or is_revoked:
+        is_ours = claims.get("aud") == TOKEN_AUDIENCE or claims.get("scope", "").startswith("urn:oracle:db::")
+        if not is_ours or is_revoked or claims["exp"] < time.time() or not self._is_proved(claims, answer):
             self._packets.send_data(self._error(1017, "ORA-01017: invalid token; logon denied"))
             return False
         self._welcome(claims["sub"], "", answer, [])
+        return True
+
+    def _is_proved(self, claims: dict[str, Any], answer: dict[str, str]) -> bool:
+        if "jwk" not in claims:
+            return "AUTH_SIGNATURE" not in answer
+        head = dict(line.split(": ", 1) for line in answer["AUTH_HEADER"].split("\n"))
+        age = abs(parsedate_to_datetime(head["date"]).timestamp() - time.time())
+        if head["(request-target)"] != self._service or age > 300:
+            return False
+        key = RSAAlgorithm.from_jwk(claims["jwk"])
+        assert isinstance(key, rsa.RSAPublicKey)
+        signature = base64.b64decode(answer["AUTH_SIGNATURE"])
+        try:
+            key.verify(signature, answer["AUTH_HEADER"].encode(), padding.PKCS1v15(), hashes.SHA256())
+        except InvalidSignature:
+            return False
         return True
 
     def _welcome(self, user: str, proxy: str, answer: dict[str, str], proof: list[tuple[str, str, int]]) -> None:
