@@ -70,10 +70,6 @@ async def asked(settings: OracleSettings, expression: str) -> Any:
         ({"user": "locked"}, Code.LOGIN_FAILED, "ORA-28000"),
         ({"user": "gateway[eve]"}, Code.LOGIN_FAILED, "ORA-28150"),
         ({"service": "OTHER"}, Code.SOURCE_UNAVAILABLE, "the listener knows no such service"),
-        ({"service": "refuse_12537"}, Code.SOURCE_UNAVAILABLE, "TCP.VALIDNODE_CHECKING"),
-        ({"service": "refuse_12516"}, Code.SOURCE_UNAVAILABLE, "`processes` or `sessions` are used up"),
-        ({"service": "refuse_12528"}, Code.SOURCE_UNAVAILABLE, "it is starting"),
-        ({"service": "refuse_12520"}, Code.SOURCE_UNAVAILABLE, "`pooled` needs DRCP"),
         ({"host": "nowhere.invalid", "tls": {"mode": "disable"}}, Code.SOURCE_UNAVAILABLE, "the host name is unknown"),
     ],
 )
@@ -85,6 +81,25 @@ async def test_a_refusal_says_what_to_do(
     assert part in error.detail
     assert oracle.password not in error.detail + error.message
     assert "SHOP" not in error.message
+
+
+ANSWERS = {
+    12514: "the listener knows no such service",
+    12516: "`processes` or `sessions` are used up",
+    12520: "`pooled` needs DRCP",
+    12528: "it is starting",
+    12537: "TCP.VALIDNODE_CHECKING",
+}
+
+
+async def test_what_the_listener_answers_is_explained(own_oracle: OracleServer) -> None:
+    for number, part in ANSWERS.items():
+        own_oracle.tell(refuse=number)
+        error = await refused(own_oracle.settings())
+        assert (error.code, error.is_retryable) == (Code.SOURCE_UNAVAILABLE, True)
+        assert part in error.detail
+    own_oracle.tell(refuse=None)
+    assert await asked(own_oracle.settings(), "1") == 1
 
 
 async def test_nobody_listens(oracle: OracleServer) -> None:
@@ -372,11 +387,20 @@ async def test_an_unknown_authority_is_refused(secured: OracleServer, tmp_path: 
     assert "not signed by an authority in tls.ca" in error.detail
 
 
-async def test_an_expired_certificate_is_refused(authority: Authority) -> None:
-    old = authority.issue("localhost", days=-1)
-    with running_oracle({"certificate": str(old.certificate), "key": str(old.key)}) as server:
-        error = await refused(server.settings(host="localhost", tls=tls(authority)))
-    assert "it has expired" in error.detail
+async def test_a_certificate_that_expires_is_refused_until_it_is_renewed(authority: Authority) -> None:
+    pairs = {days: authority.issue("localhost", days=days) for days in (20, -1, 30)}
+    files = {days: {"certificate": str(pair.certificate), "key": str(pair.key)} for days, pair in pairs.items()}
+    with running_oracle(files[20]) as server:
+        settings = server.settings(host="localhost", tls=tls(authority), pool={"min": 1, "max": 2})
+        async with started(settings) as source:
+            item = statement(source.engine, "select 1 as n")
+            assert (await run(source, item)).rows
+            server.tell(**files[-1])
+            assert "it has expired" in (await refused(settings)).detail
+            assert (await run(source, item)).rows  # what is open stays
+            server.tell(**files[30], reset=True)
+            await until(lambda: (source.certificate_expires_at or 0) > time.time() + 25 * 86_400)
+            assert (await run(source, item)).rows
 
 
 async def test_an_old_server_is_named_with_what_admits_it(authority: Authority, identity: Pair) -> None:

@@ -23,6 +23,7 @@ from jwt.algorithms import RSAAlgorithm
 
 from tests.servers.oracle import values, wire
 from tests.servers.oracle.engine import CANCELLED, NO_DATA, Refusal, Result, Session, bind_names, refusal
+from tests.servers.oracle.faults import Faults
 from tests.servers.oracle.login import Verifier
 from tests.servers.oracle.values import CURSOR, LOBS, Shape
 from tests.servers.oracle.wire import Broken, Gone, Packets, Reader, chunks, sized, ub
@@ -57,8 +58,9 @@ class Cursor:
 class Dialogue:
     """Serves one client until it leaves."""
 
-    def __init__(self, raw: socket.socket, path: Path, users: dict[str, Any], service: str) -> None:
-        self._packets = Packets(raw, self._stop)
+    def __init__(self, raw: socket.socket, path: Path, users: dict[str, Any], service: str, faults: Faults) -> None:
+        self._packets = Packets(raw, self._stop, faults.flowing)
+        self._faults = faults
         self._path = path
         self._users = users
         self._service = service
@@ -110,9 +112,8 @@ class Dialogue:
         text = body[start : start + length] if len(body) >= start + length else self._packets.read()[1][2:]
         asked = re.search(r"SERVICE_NAME=([^)]*)", text.decode(), re.IGNORECASE)
         service = asked[1] if asked else ""
-        told = re.fullmatch(r"refuse_(\d+)", service)
-        if told or service != self._service:
-            words = f"(DESCRIPTION=(TMP=)(VSNNUM=0)(ERR={told[1] if told else 12514}))".encode()
+        if self._faults.refusal is not None or service != self._service:
+            words = f"(DESCRIPTION=(TMP=)(VSNNUM=0)(ERR={self._faults.refusal or 12514}))".encode()
             self._packets.send(wire.REFUSE, b"\x22\0" + struct.pack(">H", len(words)) + words)
             return False
         accept = struct.pack(">HH10xB9xI5xI", 318, 0, 0, wire.SDU, 0)

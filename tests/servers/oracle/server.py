@@ -58,12 +58,26 @@ class OracleServer:
         }
         command = [sys.executable, "-m", "tests.servers.oracle", json.dumps(told)]
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=log)
+            self._process = subprocess.Popen(
+                command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+            )
         self._guardian = Guardian(self.pid, self.folder)
+        self._hear(b"ready\n")
+
+    def _hear(self, expected: bytes) -> None:
+        assert self._process is not None
         assert self._process.stdout is not None
         readable, _, _ = select.select([self._process.stdout], [], [], _STARTING)
         assert readable, "it said nothing"
-        assert self._process.stdout.readline() == b"ready\n", self.log
+        assert self._process.stdout.readline() == expected, self.log
+
+    def tell(self, **order: Any) -> None:
+        """Give an order (`faults.Faults.obey`), and wait until it is done."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        self._process.stdin.flush()
+        self._hear(b"done\n")
 
     @property
     def log(self) -> str:
@@ -80,8 +94,9 @@ class OracleServer:
         if self._process is not None:
             self._process.kill()
             self._process.wait(30)
-            assert self._process.stdout is not None
-            self._process.stdout.close()
+            for pipe in (self._process.stdin, self._process.stdout):
+                assert pipe is not None
+                pipe.close()
             self._process = None
         if self._guardian is not None:
             self._guardian.dismiss()

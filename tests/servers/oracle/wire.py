@@ -31,8 +31,9 @@ class Broken(Exception):
 class Packets:
     """One connection's packets: a thread reads them, so that a break is seen while a statement runs."""
 
-    def __init__(self, raw: socket.socket, on_break: Callable[[], None]) -> None:
+    def __init__(self, raw: socket.socket, on_break: Callable[[], None], flowing: threading.Event) -> None:
         self._raw = raw
+        self._flowing = flowing
         self._on_break = on_break
         self._inbox: queue.Queue[tuple[int, bytes] | None] = queue.Queue()
         self.is_large = False
@@ -76,6 +77,7 @@ class Packets:
         return packet
 
     def send(self, kind: int, body: bytes) -> None:
+        self._flowing.wait()
         size = _HEADER + len(body)
         head = struct.pack(">I", size) if self.is_large else struct.pack(">HH", size, 0)
         self._raw.sendall(head + bytes([kind, 0, 0, 0]) + body)
