@@ -17,6 +17,7 @@ from gateway.database import oracle_errors as errors
 from gateway.database.sources import Source, build_engine
 from gateway.errors import Code, ToolError
 from tests.database.support import call, reached, run, statement, until
+from tests.servers.oracle.dictionary import RESOURCES, VIEWS
 from tests.servers.oracle.server import OracleServer
 
 ONE = {"min": 1, "max": 1}
@@ -242,13 +243,8 @@ async def test_raised_errors_are_the_callers_and_their_text_is_withheld(oracle: 
 
 async def test_what_the_account_may_do_is_asked(own_oracle: OracleServer) -> None:
     await own_oracle.execute(
-        "create table session_privs (privilege text); create table user_tables (table_name text);"
-        "create table user_tab_privs_recd (owner text, table_name text, privilege text);"
-        "create table role_tab_privs (owner text, table_name text, privilege text);"
-        "create table user_resource_limits (resource_name text, 'limit' text);"
-        "create table nls_database_parameters (parameter text, value text);"
-        "insert into user_resource_limits values ('SESSIONS_PER_USER', '40');"
-        "insert into nls_database_parameters values ('NLS_CHARACTERSET', 'WE8MSWIN1252');"
+        f"{VIEWS} insert into user_resource_limits values ('SESSIONS_PER_USER', '40'), ('IDLE_TIME', 'UNLIMITED');"
+        "update nls_database_parameters set value = 'WE8MSWIN1252' where parameter = 'NLS_CHARACTERSET'"
     )
     settings = own_oracle.settings()
     connection = await build_engine(settings).connect()
@@ -259,13 +255,23 @@ async def test_what_the_account_may_do_is_asked(own_oracle: OracleServer) -> Non
     await own_oracle.execute(
         "insert into session_privs values ('EXEMPT ACCESS POLICY'), ('INSERT ANY TABLE');"
         "insert into user_tables values ('A'), ('B'), ('C'), ('D');"
-        "update nls_database_parameters set value = 'AL32UTF8'"
+        "update nls_database_parameters set value = 'AL32UTF8' where parameter = 'NLS_CHARACTERSET'"
     )
     found = await connection.audit()  # type: ignore[attr-defined]
     assert found.can_write == "it has INSERT ANY TABLE"
     assert found.bypasses_row_security == "it has EXEMPT ACCESS POLICY"
     assert found.owns_tables == "A, B, C and others"
     assert found.notes == ()
+    await own_oracle.execute(
+        f"{RESOURCES} update user_resource_limits set 'limit' = 'UNLIMITED' where resource_name = 'SESSIONS_PER_USER';"
+        "update user_resource_limits set 'limit' = '5' where resource_name = 'IDLE_TIME';"
+        "insert into user_resource_limits values ('CONNECT_TIME', '120')"
+    )
+    found = await connection.audit()  # type: ignore[attr-defined]
+    assert found.connection_limit == 300
+    assert found.notes == (
+        "the account's profile ends sessions after 5 minutes (IDLE_TIME); set pool.idle_timeout below that",
+    )
     connection.abort()
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from gateway.demo.identity import IdentityProvider
 from gateway.errors import Code, ToolError
 from tests.database.support import run, started, statement, until
 from tests.servers.certificates import Authority, Pair
-from tests.servers.local import free_port
+from tests.servers.local import free_port, own
 from tests.servers.oci import bound_token, pem, running_data_plane
 from tests.servers.oracle.dialogue import TOKEN_AUDIENCE
 from tests.servers.oracle.server import OracleServer, running_oracle
@@ -460,7 +461,7 @@ async def test_a_wallets_wrong_password_is_told_at_once(
 def test_what_is_wrong_with_a_wallets_files_is_named(authority: Authority, tmp_path: Path) -> None:
     def told(folder: Path) -> str:
         with pytest.raises(TlsUnusable) as caught:
-            oracle_wallet.expiring(folder)
+            oracle_wallet.warnings_of(folder)
         return caught.value.message
 
     assert "does not exist" in told(tmp_path / "nowhere")
@@ -480,18 +481,49 @@ async def test_a_wallet_without_certificates_is_named(secured: OracleServer, tmp
     assert "holds no certificate" in error.detail
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """As an ordinary user, since root may read everything."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
 def test_a_wallet_that_may_not_be_read_is_named(authority: Authority, tmp_path: Path) -> None:
-    folder = wallet(tmp_path / "w", authority)
+    folder = own(wallet(tmp_path / "w", authority))
     (folder / "ewallet.pem").chmod(0)
-    with pytest.raises(TlsUnusable, match="file mode 0"):
-        oracle_wallet.expiring(folder)
+    with unprivileged(), pytest.raises(TlsUnusable, match=r"\(uid [1-9]\d*, file mode 0\).*with mode 400"):
+        oracle_wallet.warnings_of(folder)
+    folder.chmod(0)
+    try:
+        with unprivileged(), pytest.raises(TlsUnusable, match=r"the folder .*w may not be entered"):
+            oracle_wallet.warnings_of(folder)
+    finally:
+        folder.chmod(0o700)
+
+
+def test_a_key_that_anybody_may_read_is_told(authority: Authority, tmp_path: Path) -> None:
+    far = Authority(tmp_path / "far", days=400)
+    folder = wallet(tmp_path / "w", far, far.issue("gateway", days=300))
+    (folder / "ewallet.pem").chmod(0o444)
+    assert "every user of this machine (file mode 444); give it mode 400" in oracle_wallet.warnings_of(folder)[0]
+    (folder / "ewallet.pem").chmod(0o440)
+    assert oracle_wallet.warnings_of(folder) == ()
+    locked = wallet(tmp_path / "locked", far, far.issue("gateway", days=300), "secret")
+    (locked / "ewallet.pem").chmod(0o444)
+    assert oracle_wallet.warnings_of(locked) == ()
 
 
 def test_certificates_that_end_soon_are_told(authority: Authority, tmp_path: Path) -> None:
     own = authority.issue("gateway", days=400)
     folder = wallet(tmp_path / "w", authority, own)
-    (told,) = oracle_wallet.expiring(folder)  # the authority itself lives for a day
+    (folder / "ewallet.pem").chmod(0o400)
+    (told,) = oracle_wallet.warnings_of(folder)  # the authority itself lives for a day
     assert told.startswith("CN=test authority expires on 20")
 
 
