@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import random
 import re
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -22,6 +23,10 @@ from gateway.errors import Code, GatewayError, ToolError
 
 _CRASHING: Final = ((26, 0, 0), (26, 1, 0))
 """The first and the last version of the driver that were seen to crash the process on closed connections."""
+_ADDRESS: Final = re.compile(r"\(ADDRESS=(?:\([^()]*\))+\)")
+_EMPTY: Final = re.compile(r"\(ADDRESS_LIST=(?:\([A-Z_]+=\w+\))*\)")
+_WHOLE: Final = ("(DESCRIPTION_LIST=", "(SOURCE_ROUTE=ON)", "(FAILOVER=OFF)")
+_BALANCED: Final = "(LOAD_BALANCE=ON)"
 _OLDEST: Final = (3, 4, 2)
 _PROBE: Final = 1.0
 _SDU: Final = 65535
@@ -47,7 +52,7 @@ class DriverUnfit(GatewayError):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A listener, and how to ask it; with a connect descriptor, the first of those that it names."""
+    """A listener, and how to ask it; with a connect descriptor that has to stay whole, the first that it names."""
 
     host: str
     port: int
@@ -100,10 +105,7 @@ def addresses(settings: OracleSettings) -> tuple[Address, ...]:
         ToolError: SOURCE_UNAVAILABLE, the `dsn` cannot be read.
     """
     if settings.dsn is not None:
-        params = _parsed(settings.dsn)
-        hosts, ports = params.host, params.port
-        host = hosts[0] if isinstance(hosts, list) else hosts
-        return (Address(host or "", ports[0] if isinstance(ports, list) else ports, settings.dsn),)
+        return _apart(settings.dsn)
     if settings.host is not None:
         return (Address(settings.host, settings.port),)
     return tuple(Address(each.host, each.port) for each in settings.hosts)
@@ -115,12 +117,42 @@ def listeners(settings: OracleSettings) -> tuple[tuple[str, int], ...]:
     Raises:
         ToolError: SOURCE_UNAVAILABLE, the `dsn` cannot be read.
     """
-    if settings.dsn is None:
-        return tuple((each.host, each.port) for each in addresses(settings))
-    params = _parsed(settings.dsn)
+    if settings.dsn is not None:
+        return _listed(_parsed(settings.dsn))
+    return tuple((each.host, each.port) for each in addresses(settings))
+
+
+def _listed(params: Any) -> tuple[tuple[str, int], ...]:
     hosts = params.host if isinstance(params.host, list) else [params.host]
     ports = params.port if isinstance(params.port, list) else [params.port]
     return tuple((host or "", port) for host, port in zip(hosts, ports, strict=True))
+
+
+def _apart(dsn: str) -> tuple[Address, ...]:
+    """A descriptor for each of a descriptor's addresses, so that one that does not answer takes its share only.
+
+    The driver would wait for it until all of the time is used up. What means more than a choice of them stays whole.
+    """
+    params = _parsed(dsn)
+    places, text = _listed(params), params.get_connect_string()
+    nodes = [match.span() for match in _ADDRESS.finditer(text)]
+    if len(places) == 1 or len(nodes) != len(places) or any(word in text for word in _WHOLE):
+        return (Address(*places[0], dsn),)
+    found = []
+    for kept, place in zip(nodes, places, strict=True):
+        without = "".join(text[end:start] for end, start in _between(nodes, kept, len(text)))
+        found.append(Address(*place, _EMPTY.sub("", without)))
+    return tuple(random.sample(found, len(found)) if _BALANCED in text else found)
+
+
+def _between(nodes: Sequence[tuple[int, int]], kept: tuple[int, int], size: int) -> Iterator[tuple[int, int]]:
+    """The stretches of a text that are left when all nodes but one are taken out."""
+    at = 0
+    for node in nodes:
+        if node != kept:
+            yield at, node[0]
+            at = node[1]
+    yield at, size
 
 
 async def open_first(settings: OracleSettings, name: str, login: dict[str, Any], sighting: Sighting) -> Link:
@@ -157,8 +189,9 @@ async def open_first(settings: OracleSettings, name: str, login: dict[str, Any],
 async def _open(settings: OracleSettings, name: str, login: dict[str, Any], place: Address, sighting: Sighting) -> Link:
     context = wallet.context_of(settings, place.host, sighting)
     params = _params(settings, name, place, context)
-    # The driver resolves names with a call that blocks everything; so that one that hangs, hangs here.
-    await asyncio.get_running_loop().getaddrinfo(place.host, place.port)
+    if params.https_proxy is None:  # else it is the proxy that knows the name
+        # The driver resolves names with a call that blocks everything; so that one that hangs, hangs here.
+        await asyncio.get_running_loop().getaddrinfo(place.host, place.port)
     transports: list[asyncio.BaseTransport] = []
     token = _opened.set(transports)
     try:

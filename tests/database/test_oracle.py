@@ -155,6 +155,14 @@ async def test_rows_are_fetched_in_one_round_trip_where_they_are_few(oracle: Ora
         assert len((await run(source, item, 1200, max_rows=5000)).rows) == 1200
 
 
+async def test_the_server_keeps_no_more_cursors_than_the_driver(oracle: OracleServer) -> None:
+    """Servers admit 300 of them unless told otherwise (OPEN_CURSORS)."""
+    async with reached(oracle.settings(pool=ONE)) as source:
+        for number in range(130):
+            assert await value(source, str(number)) == number
+        assert 100 <= await value(source, "stand_in_cursors()") <= 110
+
+
 async def test_a_frozen_server_costs_the_caller_its_limit_and_no_more(own_oracle: OracleServer) -> None:
     settings = own_oracle.settings(statement_timeout="300ms", pool=ONE)
     async with reached(settings) as source:

@@ -70,6 +70,7 @@ async def asked(settings: OracleSettings, expression: str) -> Any:
         ({"user": "nobody"}, Code.LOGIN_FAILED, "ORA-01017"),
         ({"user": "locked"}, Code.LOGIN_FAILED, "ORA-28000"),
         ({"user": "gateway[eve]"}, Code.LOGIN_FAILED, "ORA-28150"),
+        ({"user": "impostor"}, Code.SOURCE_UNAVAILABLE, "the server did not prove that it knows the password"),
         ({"service": "OTHER"}, Code.SOURCE_UNAVAILABLE, "the listener knows no such service"),
         ({"host": "nowhere.invalid", "tls": {"mode": "disable"}}, Code.SOURCE_UNAVAILABLE, "the host name is unknown"),
     ],
@@ -212,6 +213,61 @@ async def test_a_pooled_server_is_asked_for_by_class(oracle: OracleServer) -> No
 async def test_a_descriptor_or_easy_connect_does_as_well(oracle: OracleServer, form: str) -> None:
     dsn = form.format(host=oracle.host, port=oracle.port)
     assert await asked(oracle.settings(host=None, service=None, port=None, dsn=dsn), "1") == 1
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "(DESCRIPTION=(ADDRESS_LIST=(ADDRESS=(PROTOCOL=tcp)(HOST=127.0.0.1)(PORT={silent}))"
+        "(ADDRESS=(PROTOCOL=tcp)(HOST={host})(PORT={port})))(CONNECT_DATA=(SERVICE_NAME=SHOP)))",
+        "(DESCRIPTION=(LOAD_BALANCE=on)(ADDRESS=(PROTOCOL=tcp)(HOST=127.0.0.1)(PORT={silent}))"
+        "(ADDRESS=(PROTOCOL=tcp)(HOST={host})(PORT={port}))(CONNECT_DATA=(SERVICE_NAME=SHOP)))",
+        "tcp://127.0.0.1:{silent},{host}:{port}/SHOP",
+        "127.0.0.1:{silent};{host}:{port}/SHOP?expire_time=2",
+    ],
+)
+async def test_an_address_of_a_descriptor_that_does_not_answer_takes_its_share_only(
+    oracle: OracleServer, form: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dsn = form.format(silent=silent.getsockname()[1], host=oracle.host, port=oracle.port)
+        settings = oracle.settings(host=None, service=None, port=None, dsn=dsn, connect_timeout="2s")
+        assert await asked(settings, "1") == 1
+        assert len(oracle_link.listeners(settings)) == 2
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "(DESCRIPTION=(SOURCE_ROUTE=on)(ADDRESS=(PROTOCOL=tcp)(HOST=a)(PORT=1))(ADDRESS=(PROTOCOL=tcp)(HOST=b)(PORT=2))"
+        "(CONNECT_DATA=(SERVICE_NAME=S)))",
+        "(DESCRIPTION=(FAILOVER=off)(ADDRESS=(PROTOCOL=tcp)(HOST=a)(PORT=1))(ADDRESS=(PROTOCOL=tcp)(HOST=b)(PORT=2))"
+        "(CONNECT_DATA=(SERVICE_NAME=S)))",
+        "(DESCRIPTION_LIST=(DESCRIPTION=(ADDRESS=(PROTOCOL=tcp)(HOST=a)(PORT=1))(CONNECT_DATA=(SERVICE_NAME=S)))"
+        "(DESCRIPTION=(ADDRESS=(PROTOCOL=tcp)(HOST=b)(PORT=2))(CONNECT_DATA=(SERVICE_NAME=T))))",
+    ],
+)
+def test_a_descriptor_that_means_more_than_a_choice_stays_whole(oracle: OracleServer, dsn: str) -> None:
+    settings = oracle.settings(host=None, service=None, port=None, dsn=dsn)
+    assert oracle_link.addresses(settings) == (oracle_link.Address("a", 1, dsn),)
+    assert oracle_link.listeners(settings) == (("a", 1), ("b", 2))
+
+
+def test_what_else_a_descriptor_says_is_kept_for_each_address(oracle: OracleServer) -> None:
+    dsn = (
+        "(DESCRIPTION=(EXPIRE_TIME=2)(ADDRESS_LIST=(LOAD_BALANCE=off)(ADDRESS=(PROTOCOL=tcps)(HOST=a)(PORT=1))"
+        "(ADDRESS=(PROTOCOL=tcps)(HOST=b)(PORT=2)))(ADDRESS=(PROTOCOL=tcps)(HOST=c)(PORT=3)(HTTPS_PROXY=p)"
+        '(HTTPS_PROXY_PORT=4))(CONNECT_DATA=(SID=X)(SERVER=pooled))(SECURITY=(SSL_SERVER_CERT_DN="CN=x,O=y")))'
+    )
+    places = oracle_link.addresses(oracle.settings(host=None, service=None, port=None, dsn=dsn))
+    assert [(each.host, each.port) for each in places] == [("a", 1), ("b", 2), ("c", 3)]
+    for place in places:
+        params = oracledb.ConnectParams()
+        params.parse_connect_string(place.dsn)
+        assert (params.host, params.port, params.protocol) == (place.host, place.port, "tcps")
+        assert (params.expire_time, params.sid, params.server_type) == (2, "X", "pooled")
+        assert params.ssl_server_cert_dn == "CN=x,O=y"
+        assert params.https_proxy == ("p" if place.host == "c" else None)
 
 
 async def test_a_descriptor_is_not_tried_again_by_the_driver(oracle: OracleServer) -> None:

@@ -160,6 +160,8 @@ class Dialogue:
             number = refused or 28150
             self._packets.send_data(self._error(number, f"ORA-{number:05d}: not allowed to log in"))
             return False
+        if self._users[user.upper()].get("is_unproved"):  # as somebody in between would answer
+            proof = proof[::-1]
         self._welcome(user, proxy, answer, [("AUTH_SVR_RESPONSE", proof, 0)])
         return True
 
@@ -196,7 +198,7 @@ class Dialogue:
         return True
 
     def _welcome(self, user: str, proxy: str, answer: dict[str, str], proof: list[tuple[str, str, int]]) -> None:
-        self._session = Session(self._path, user, proxy)
+        self._session = Session(self._path, user, proxy, self._cursors)
         self._session.known["driver"] = answer.get("SESSION_CLIENT_DRIVER_NAME", "")
         self._session.known["connection_class"] = answer.get("AUTH_KPPL_CONN_CLASS")
         pairs = [

@@ -43,6 +43,7 @@ class OracleServer:
         self.users: dict[str, Any] = {
             "GATEWAY": {"password": self.password, "proxies": ["ADA", "BOB"]},
             "LOCKED": {"password": self.password, "refused": 28000},
+            "IMPOSTOR": {"password": self.password, "is_unproved": True},
         }
         self._process: subprocess.Popen[bytes] | None = None
         self._guardian: Guardian | None = None
