@@ -29,7 +29,7 @@ class TokenError(GatewayError):
 
 
 class Renewed(Generic[T]):
-    """A token that is kept: replaced early, by one request at a time.
+    """A source of tokens that keeps one, and replaces it early, by one request at a time.
 
     Args:
         fetch: gets another one, and the seconds that it is good for from when it was asked for.
@@ -82,7 +82,7 @@ class Renewed(Generic[T]):
         return token
 
 
-class ClientCredentials:
+class ClientCredentials(Renewed[str]):
     """A source of access tokens: cached, refreshed early, one request at a time.
 
     Args:
@@ -110,21 +110,9 @@ class ClientCredentials:
         self._headers = {"Authorization": basic}
         fields = {"grant_type": "client_credentials", "scope": scope, "resource": resource}
         self._form = {key: value for key, value in fields.items() if value}
-        self._renewed = Renewed(self._fetch, clock)
+        super().__init__(self._ask, clock)
 
-    async def token(self) -> str:
-        """A token good for at least a minute; while the endpoint is down, the last one serves to its end.
-
-        Raises:
-            TokenError: the endpoint refused or could not be reached, and there is no token left.
-        """
-        return await self._renewed.token()
-
-    def forget(self) -> None:
-        """Do not use the token again: somebody refused it."""
-        self._renewed.forget()
-
-    async def _fetch(self) -> tuple[str, float]:
+    async def _ask(self) -> tuple[str, float]:
         answer, status = await post(self._url, self._form, self._headers)
         token, life = answer.get("access_token"), answer.get("expires_in", _DEFAULT_LIFE)
         if not isinstance(token, str) or not token or isinstance(life, bool) or not isinstance(life, int | float):

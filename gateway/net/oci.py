@@ -57,7 +57,7 @@ class ApiKey:
     pem: str = field(repr=False)
 
 
-class DatabaseTokens:
+class DatabaseTokens(Renewed[BoundToken]):
     """A source of database tokens: cached, refreshed a minute before their end, one request at a time.
 
     Args:
@@ -71,21 +71,9 @@ class DatabaseTokens:
         self._url = URL(url)
         self._api_key = api_key
         self._scope = scope
-        self._renewed = Renewed(self._fetch, clock)
+        super().__init__(self._ask, clock)
 
-    async def token(self) -> BoundToken:
-        """A token good for at least a minute, and its key.
-
-        Raises:
-            TokenError: the endpoint refused or could not be reached, or the API key is none.
-        """
-        return await self._renewed.token()
-
-    def forget(self) -> None:
-        """Do not use the token again: the database refused it."""
-        self._renewed.forget()
-
-    async def _fetch(self) -> tuple[BoundToken, float]:
+    async def _ask(self) -> tuple[BoundToken, float]:
         own = await asyncio.to_thread(rsa.generate_private_key, 65537, _BITS)
         public = own.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo

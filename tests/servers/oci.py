@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from jwt.algorithms import RSAAlgorithm
 
+from tests.servers.web import serving
+
 PATH: Final = "/v1/actions/generateScopedAccessBearerToken"
 SCOPE: Final = "urn:oracle:db::id::*"
 _PART: Final = re.compile(r'(\w+)="([^"]*)"')
@@ -100,11 +102,6 @@ async def running_data_plane() -> AsyncIterator[DataPlane]:
     plane = DataPlane()
     app = web.Application()
     app.router.add_post(PATH, plane.handle)
-    runner = web.AppRunner(app, shutdown_timeout=1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    plane.url = f"http://127.0.0.1:{runner.addresses[0][1]}{PATH}"
-    try:
+    async with serving(app) as url:
+        plane.url = f"{url}{PATH}"
         yield plane
-    finally:
-        await runner.cleanup()
