@@ -24,7 +24,7 @@ from gateway.database.sources import Source, build_engine
 from gateway.errors import Code, ToolError
 from tests.database.support import reached, run, statement
 from tests.servers.oracle import values as wire
-from tests.servers.oracle.server import OracleServer
+from tests.servers.oracle.server import OracleServer, running_oracle
 
 N38 = "9" * 38
 
@@ -77,13 +77,17 @@ TABLE: list[tuple[str, str, str, Kind, Any]] = [
     ('"INTERVAL YEAR TO MONTH"', "'-1-2'", "interval year to month", Kind.INTERVAL, "P-1Y-2M"),
     ('"INTERVAL YEAR TO MONTH"', "'0-0'", "interval year to month", Kind.INTERVAL, "P0M"),
     ("BOOLEAN", "1", "boolean", Kind.BOOLEAN, True),
+    ("OSON_TEXT", '\'{"b": [null, true, "ü", {"a": 1.10}], "a": -12345678901234567890}\'', "json", Kind.JSON,
+     '{"b":[null,true,"ü",{"a":1.1}],"a":-12345678901234567890}'),
+    ("OSON_TEXT", "'[]'", "json", Kind.JSON, "[]"),
+    ("OSON_TEXT", "'1.5'", "json", Kind.JSON, "1.5"),
+    ("VECTOR", "'[0.1, -2]'", "vector", Kind.ARRAY, [0.1, -2.0]),
     ("JSON", '\'{"a": 1.10, "b": 12345678901234567890}\'', "json", Kind.JSON, '{"a": 1.10, "b": 12345678901234567890}'),
 ]  # fmt: skip
 
 
-WHOLE = [
-    index for index, (declared, *_) in enumerate(TABLE) if not re.search(r"\(9\)\"?$|\(9\) WITH|H TIME Z", declared)
-]
+CUT = re.compile(r"\(9\)\"?$|\(9\) WITH|H TIME Z")
+WHOLE = [index for index, (declared, *_) in enumerate(TABLE) if not CUT.search(declared)]
 """The columns that the driver gives without loss; a query with others is put into another one."""
 
 
@@ -240,6 +244,16 @@ async def test_arguments_arrive_as_declared(oracle: OracleServer, kind: str, val
         item = statement(source.engine, 'select :v as "x", :w as "y"', v=kind, w="string")
         for _ in range(2):
             assert list((await run(source, item, value, "other")).rows[0]) == [expected, "other"]
+
+
+@pytest.mark.parametrize(("version", "kind"), [(19, wire.NUMBER), (23, wire.BOOLEAN)])
+async def test_a_boolean_is_bound_as_one_from_23ai_on(version: int, kind: int) -> None:
+    with running_oracle(version=version) as server:
+        async with reached(server.settings()) as source:
+            text = "select :v as x, sys_context('userenv', 'bind_types') as kinds"
+            item = statement(source.engine, text, v="boolean")
+            for value, expected in ((True, 1), (False, 0), (None, None)):
+                assert list((await run(source, item, value)).rows[0]) == [expected, str(kind)]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import socket
 import ssl
 import sys
 import threading
-from pathlib import Path
 from typing import Any, Final
 
 from tests.servers.oracle.dialogue import Dialogue
@@ -82,7 +81,7 @@ def _serve(raw: socket.socket, settings: dict[str, Any], faults: Faults) -> None
     faults.opened(raw)
     with contextlib.suppress(OSError), raw:
         try:
-            Dialogue(raw, Path(settings["path"]), settings["users"], settings["service"], faults).run()
+            Dialogue(raw, settings, faults).run()
         finally:
             faults.closed(raw)
 

@@ -22,17 +22,18 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from jwt.algorithms import RSAAlgorithm
 
 from tests.servers.oracle import values, wire
+from tests.servers.oracle.documents import oson, vector
 from tests.servers.oracle.engine import CANCELLED, NO_DATA, Refusal, Result, Session, bind_names, refusal
 from tests.servers.oracle.faults import Faults
 from tests.servers.oracle.login import Verifier
-from tests.servers.oracle.values import CURSOR, LOBS, Shape
+from tests.servers.oracle.values import CURSOR, DOCUMENTS, JSON, LOBS, Shape
 from tests.servers.oracle.wire import Broken, Gone, Packets, Reader, chunks, sized, ub
 
 _PARSE, _DEFINE, _EXECUTE, _FETCH, _COMMIT, _DESCRIBE = 0x01, 0x10, 0x20, 0x40, 0x100, 0x20000
 _LOB_READ, _LOB_LENGTH = 2, 1
 _OUT, _IN, _BOTH = 16, 32, 48
 TOKEN_AUDIENCE: Final = "https://database.test"
-_VERSION: Final = str(19 << 24 | 3 << 16)
+_RELEASE: Final = 3 << 16
 
 
 @dataclass
@@ -48,7 +49,7 @@ class Cursor:
 
     @property
     def has_lobs(self) -> bool:
-        return any(shape.kind in LOBS for shape in self.shapes)
+        return any(shape.kind in LOBS | DOCUMENTS for shape in self.shapes)
 
     @property
     def is_block(self) -> bool:
@@ -58,12 +59,13 @@ class Cursor:
 class Dialogue:
     """Serves one client until it leaves."""
 
-    def __init__(self, raw: socket.socket, path: Path, users: dict[str, Any], service: str, faults: Faults) -> None:
+    def __init__(self, raw: socket.socket, settings: dict[str, Any], faults: Faults) -> None:
         self._packets = Packets(raw, self._stop, faults.flowing)
         self._faults = faults
-        self._path = path
-        self._users = users
-        self._service = service
+        self._path = Path(settings["path"])
+        self._users: dict[str, Any] = settings["users"]
+        self._service: str = settings["service"]
+        self._version: int = settings["version"]
         self._session: Session | None = None
         self._cursors: dict[int, Cursor] = {}
         self._numbers = itertools.count(1)
@@ -202,7 +204,7 @@ class Dialogue:
         self._session.known["driver"] = answer.get("SESSION_CLIENT_DRIVER_NAME", "")
         self._session.known["connection_class"] = answer.get("AUTH_KPPL_CONN_CLASS")
         pairs = [
-            ("AUTH_VERSION_NO", _VERSION, 0),
+            ("AUTH_VERSION_NO", str(self._version << 24 | _RELEASE), 0),
             ("AUTH_SESSION_ID", "1", 0),
             ("AUTH_SERIAL_NUM", "1", 0),
             ("AUTH_MAX_OPEN_CURSORS", "300", 0),
@@ -388,6 +390,7 @@ class Dialogue:
 
     def _ran(self, number: int, bound: dict[str, Any], wanted: int, *, is_new: bool, options: int = 0) -> bytes:
         cursor = self._cursors[number]
+        self.session.known["bind_types"] = " ".join(str(shape.kind) for shape in cursor.binds)
         result = self.session.run(cursor.sql, bound)
         if options & _COMMIT:
             self.session.commit()
@@ -428,10 +431,13 @@ class Dialogue:
         return b"".join(parts) + self._error(end, text, cursor=number, count=cursor.count)
 
     def _encoded(self, value: Any, shape: Shape) -> bytes:
-        if shape.kind not in LOBS:
+        if shape.kind not in LOBS | DOCUMENTS:
             return values.encoded(value, shape.kind)
         if value is None:
             return ub(0)
+        if shape.kind in DOCUMENTS:
+            image = oson(value) if shape.kind == JSON else vector(value)
+            return ub(len(image)) + ub(len(image)) + ub(8132) + chunks(image) + chunks(bytes(40))
         data = value if isinstance(value, bytes) else str(value).encode()
         self._lobs.append(data)
         locator = struct.pack(">16xI20x", len(self._lobs) - 1)

@@ -29,17 +29,19 @@ class OracleServer:
     Args:
         folder: where its data goes.
         tls: certificate, key, perhaps ca (clients then need certificates) and max_version.
+        version: what it says that it is; its protocol is 19c's in any case.
     """
 
     host = HOST
     service = "SHOP"
     user, password = "gateway", "sécret"
 
-    def __init__(self, folder: Path, tls: dict[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, tls: dict[str, Any] | None = None, version: int = 19) -> None:
         self.folder = folder
         self.port = free_port()
         self.path = folder / "data.db"
         self.tls = tls
+        self.version = version
         self.users: dict[str, Any] = {
             "GATEWAY": {"password": self.password, "proxies": ["ADA", "BOB"]},
             "LOCKED": {"password": self.password, "refused": 28000},
@@ -56,6 +58,7 @@ class OracleServer:
             "service": self.service,
             "users": self.users,
             "tls": self.tls,
+            "version": self.version,
         }
         command = [sys.executable, "-m", "tests.servers.oracle", json.dumps(told)]
         with (self.folder / "log").open("ab") as log:
@@ -133,10 +136,10 @@ class OracleServer:
 
 
 @contextmanager
-def running_oracle(tls: dict[str, Any] | None = None) -> Iterator[OracleServer]:
+def running_oracle(tls: dict[str, Any] | None = None, version: int = 19) -> Iterator[OracleServer]:
     """A started stand-in."""
     with tempfile.TemporaryDirectory(prefix="gateway-oracle-", ignore_cleanup_errors=True) as folder:
-        server = OracleServer(Path(folder), tls)
+        server = OracleServer(Path(folder), tls, version)
         server.start()
         try:
             yield server

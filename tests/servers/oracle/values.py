@@ -13,9 +13,11 @@ from tests.servers.oracle.moments import day_to_second, moment, read_moment, yea
 from tests.servers.oracle.wire import Reader, chunks, sized, ub
 
 VARCHAR, NUMBER, LONG, DATE, RAW, LONG_RAW, CHAR = 1, 2, 8, 12, 23, 24, 96
-BINARY_FLOAT, BINARY_DOUBLE, CURSOR, CLOB, BLOB, JSON = 100, 101, 102, 112, 113, 119
+BINARY_FLOAT, BINARY_DOUBLE, CURSOR, CLOB, BLOB, JSON, VECTOR = 100, 101, 102, 112, 113, 119, 127
 TIMESTAMP, TIMESTAMP_TZ, INTERVAL_YM, INTERVAL_DS, TIMESTAMP_LTZ, BOOLEAN = 180, 181, 182, 183, 231, 252
 LOBS: Final = frozenset({CLOB, BLOB})
+DOCUMENTS: Final = frozenset({JSON, VECTOR})
+"""What travels as LOBs do, and whole."""
 _TEXTS: Final = frozenset({VARCHAR, LONG, CHAR, CLOB})
 _UTF8: Final = 873
 _NO_BOOLEAN: Final = 253
@@ -99,6 +101,8 @@ _DECLARED: Final[tuple[tuple[str, Callable[[list[int]], Shape]], ...]] = (
     (r"N?CLOB", _fixed(CLOB, 4000)),
     (r"BLOB", _fixed(BLOB, 4000)),
     (r"BOOLEAN", _fixed(BOOLEAN, 4)),
+    (r"OSON", _fixed(JSON, 4000)),
+    (r"VECTOR", _fixed(VECTOR, 4000)),
     (r"JSON", lambda numbers: Shape("", VARCHAR, 4000, is_json=True)),
     (r"CHAR", lambda numbers: Shape("", CHAR, (numbers or [1])[0])),
     (r"VARCHAR|NVARCHAR|TEXT", lambda numbers: Shape("", VARCHAR, (numbers or [4000])[0])),
@@ -156,6 +160,11 @@ _ENCODERS: Final[dict[int, Callable[[Any], bytes]]] = {
     INTERVAL_YM: year_to_month,
     BOOLEAN: lambda value: b"\1\1" if value else b"\0",
 }
+
+
+def encoder(kind: int) -> Callable[[Any], bytes]:
+    """What makes the bytes of a type's values."""
+    return _ENCODERS[kind]
 
 
 def encoded(value: Any, kind: int) -> bytes:
