@@ -119,10 +119,10 @@ class OracleConnection:
 
     async def _query(self, text: str) -> exact.Query:
         """How a statement is sent: known since it was prepared, or found out now."""
-        if form_of(text) is not Form.QUERY:
-            return exact.Query(text)
         if (known := self._queries.get(text)) is not None:
             return known
+        if form_of(text) is not Form.QUERY:
+            return exact.Query(text)
         with self._raw.cursor() as cursor:
             cursor.outputtypehandler = types.fetch_as
             return await self._parsed(cursor, text)

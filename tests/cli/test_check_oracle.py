@@ -8,9 +8,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import oracledb
 import pytest
 
 from gateway.cli import check
+from gateway.cli.main import main
 from tests.servers.certificates import Authority
 from tests.servers.local import free_port
 from tests.servers.oracle.dictionary import VIEWS
@@ -81,3 +83,16 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, capsys: pytest.Cap
             (problem,) = checked(tmp_path, capsys, source | more, "select label from item")["problems"]
             assert problem["key"] == "sources.shop"
             assert part in problem["message"]
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_an_unfit_driver_is_told_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(oracledb, "__version__", "26.1.0")
+    (tmp_path / "password").write_text("secret")
+    source = {"engine": "oracle", "host": "localhost", "service": "S", "user": "u", "password": "${file:password}"}
+    (tmp_path / "gateway.yaml").write_text(json.dumps({"auth": {"mode": "none"}, "sources": {"shop": source}}))
+    assert main([command, "--config", str(tmp_path / "gateway.yaml")]) == 1
+    out, err = capsys.readouterr()
+    assert "python-oracledb 26.1.0 can crash the process when a connection closes" in out + err
