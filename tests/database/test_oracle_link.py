@@ -33,7 +33,7 @@ from tests.database.support import run, started, statement, until
 from tests.servers.certificates import Authority, Pair
 from tests.servers.local import free_port, own
 from tests.servers.oci import bound_token, pem, running_data_plane
-from tests.servers.oracle.dialogue import TOKEN_AUDIENCE
+from tests.servers.oracle.reception import TOKEN_AUDIENCE
 from tests.servers.oracle.server import OracleServer, running_oracle
 
 

@@ -6,7 +6,7 @@ import itertools
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,7 +58,7 @@ class Result:
 class Session:
     """One session's SQLite connection, and what Oracle would know of the session."""
 
-    def __init__(self, path: Path, user: str, proxy: str, cursors: Sized) -> None:
+    def __init__(self, path: Path, user: str, proxy: str) -> None:
         self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
         self.db.execute("pragma journal_mode=wal")
         self.known = {"session_user": (proxy or user).upper(), "proxy_user": user.upper() if proxy else None}
@@ -70,7 +70,6 @@ class Session:
             ("sys_context", 2, self._sys_context),
             ("sleep", 1, self._sleep),
             ("stand_in_calls", 0, lambda: self.calls),
-            ("stand_in_cursors", 0, lambda: len(cursors)),
             ("sys_extract_utc", 1, lambda days: days),
             ("to_date", 2, lambda *_: 0),
             ("to_char", 1, to_char),

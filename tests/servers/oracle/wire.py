@@ -76,6 +76,20 @@ class Packets:
             raise Gone
         return packet
 
+    def request(self) -> Reader:
+        """The client's next request.
+
+        Raises:
+            Broken: it breaks off what ran before.
+            Gone: it left.
+        """
+        kind, body = self.next()
+        if kind == MARKER:
+            raise Broken
+        if struct.unpack(">H", body[:2])[0] & END_OF_FILE:
+            raise Gone
+        return Reader(self, body[2:])
+
     def send(self, kind: int, body: bytes) -> None:
         self._flowing.wait()
         size = _HEADER + len(body)
