@@ -21,7 +21,7 @@ from gateway.database.oracle_audit import audit
 from gateway.database.oracle_binding import bind, check_names, has_booleans, sizes_of
 from gateway.database.oracle_link import Link
 from gateway.database.oracle_rows import Reader
-from gateway.database.oracle_statement import Form, form_of, leaves_nothing, sendable
+from gateway.database.oracle_statement import Form, bare, form_of, leaves_nothing, sendable
 from gateway.errors import Code, ToolError
 
 T = TypeVar("T")
@@ -40,6 +40,7 @@ _SESSION: Final = (
     " nls_numeric_characters = '.,'"
 )
 """What makes conversions between text and other types the same whatever the server's territory is."""
+_AS_WRITTEN: Final = exact.Query()
 _WIPE: Final = "dbms_session.modify_package_state(dbms_session.reinitialize);"
 
 
@@ -105,24 +106,24 @@ class OracleConnection:
         """Let the server parse a statement; find out, and keep, which of its columns have to be asked for as text."""
         await cursor.parse(text)
         described = cursor.description
-        query = exact.query_of(text, described)
+        query = exact.query_of(described)
         if query.columns is not None:
             try:
-                await cursor.parse(query.text)
+                await cursor.parse(query.sent(text))
             except oracledb.DatabaseError as error:
                 raise exact.refused(described, errors.translate(error).detail) from error
             exact.check(query, described, cursor.description)
         if len(self._queries) >= _MOST_QUERIES:
             self._queries.clear()
-        self._queries[text] = query
+        self._queries[bare(text)] = query
         return query
 
     async def _query(self, text: str) -> exact.Query:
         """How a statement is sent: known since it was prepared, or found out now."""
-        if (known := self._queries.get(text)) is not None:
+        if (known := self._queries.get(bare(text))) is not None:
             return known
         if form_of(text) is not Form.QUERY:
-            return exact.Query(text)
+            return _AS_WRITTEN
         with self._raw.cursor() as cursor:
             cursor.outputtypehandler = types.fetch_as
             return await self._parsed(cursor, text)
@@ -141,13 +142,19 @@ class OracleConnection:
         self.needs_reset, self._is_clean = True, False
         query = await self._query(text)
         try:
-            return await self._ran(statement, query, bound, max_rows, report)
+            return await self._ran(statement, text, query, bound, max_rows, report)
         except (oracledb.Error, ToolError):
-            self._queries.pop(text, None)  # the schema may be another now: it is parsed again next time
+            self._queries.pop(bare(text), None)  # the schema may be another now: it is parsed again next time
             raise
 
     async def _ran(
-        self, statement: Statement, query: exact.Query, bound: Mapping[str, Any], max_rows: int, report: Report
+        self,
+        statement: Statement,
+        text: str,
+        query: exact.Query,
+        bound: Mapping[str, Any],
+        max_rows: int,
+        report: Report,
     ) -> Table:
         has_contexts = await self._begin(statement)
         with self._raw.cursor() as cursor:
@@ -156,7 +163,7 @@ class OracleConnection:
             if sizes := sizes_of(statement, has_booleans=self._has_booleans):
                 cursor.setinputsizes(**sizes)
             given = outputs.variables(cursor, statement.outputs, cursor.arraysize)
-            await cursor.execute(query.text, {**bound, **given}, fetch_lobs=True)
+            await cursor.execute(query.sent(text), {**bound, **given}, fetch_lobs=True)
             if statement.outputs:
                 found = [given[outputs.name_of(index)] for index in range(1, len(given) + 1)]
                 table = await outputs.table_of(statement.outputs, found, max_rows, self._settings.max_lob_bytes, report)
@@ -166,10 +173,10 @@ class OracleConnection:
             rows, count = await reader.rows(max_rows, report, is_whole=statement.writes)
             affected = None
             if statement.writes:
-                affected = cursor.rowcount if form_of(query.text) is Form.CHANGE else None
+                affected = cursor.rowcount if form_of(text) is Form.CHANGE else None
                 await self._commit()
             else:
-                self._is_clean = not has_contexts and leaves_nothing(query.text)
+                self._is_clean = not has_contexts and leaves_nothing(text)
             return Table(reader.columns, rows, count > max_rows, affected)
 
     def _admitted(self, statement: Statement) -> str:

@@ -26,20 +26,24 @@ _ADVICE: Final = "give every column a plain alias, or make text of it there: to_
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A statement as it is sent.
+    """How a statement is sent.
 
     Attributes:
-        text: what the server gets.
+        listed: what is selected from it, where it is put into another one; "" where it is sent as it is.
         columns: what it gives, where its own description does not tell; None where it does.
         readers: the columns that come as text, by index, and what makes the gateway's form of them.
     """
 
-    text: str
+    listed: str = ""
     columns: tuple[Column, ...] | None = None
     readers: tuple[tuple[int, Converter], ...] = ()
 
+    def sent(self, text: str) -> str:
+        """What the server gets for a text that may have other comments than the one that was described."""
+        return f"select {self.listed} from (\n{text}\n)" if self.listed else text  # noqa: S608 - the author's own
 
-def query_of(text: str, description: Sequence[Any] | None) -> Query:
+
+def query_of(description: Sequence[Any] | None) -> Query:
     """How a query is sent whose columns the server has described.
 
     Raises:
@@ -48,12 +52,12 @@ def query_of(text: str, description: Sequence[Any] | None) -> Query:
     described = description or ()
     readers = tuple((index, _reader(column)) for index, column in enumerate(described) if types.is_cut(column))
     if not readers:
-        return Query(text)
+        return Query()
     columns = types.columns_of(described, dict(readers))
     if odd := [column.name for column in columns if '"' in column.name]:
         raise failure(Code.STATEMENT_INVALID, f"column {odd[0]}: {_ADVICE}")
     listed = ", ".join(_selected(column) for column in described)
-    return Query(f"select {listed} from (\n{text}\n)", columns, readers)  # noqa: S608 - the author's own statement
+    return Query(listed, columns, readers)
 
 
 def check(query: Query, before: Sequence[Any], after: Sequence[Any]) -> None:

@@ -91,8 +91,9 @@ async def test_words_that_oracle_reserves_are_parameters_like_others(oracle: Ora
 async def test_a_final_semicolon_does_no_harm(oracle: OracleServer) -> None:
     async with reached(oracle.settings(access="read-write")) as source:
         assert (await run(source, statement(source.engine, "select 1 as n;\n"))).rows
-        block = statement(source.engine, "begin null; end;\n/", name="block", writes=True)
-        assert (await run(source, block)).affected is None
+        for ending in ("\n/", "\n/*action='block'*/", "\n/\n/*action='block'*/"):
+            block = statement(source.engine, f"begin null; end;{ending}", name="block", writes=True)
+            assert (await run(source, block)).affected is None
 
 
 async def test_a_definition_is_not_run_by_being_prepared(oracle: OracleServer) -> None:

@@ -169,6 +169,22 @@ async def test_a_column_that_changes_its_type_is_told_and_then_given(oracle: Ora
         assert source.shapes["fickle"] == table.columns
 
 
+async def test_a_comment_that_changes_with_each_call_costs_no_round_trip(oracle: OracleServer) -> None:
+    await oracle.execute(
+        "drop table if exists zoned; create table zoned (c 'TIMESTAMP(6) WITH TIME ZONE');"
+        "insert into zoned values ('2024-05-31 10:30:00 +02:00')"
+    )
+    async with reached(oracle.settings(pool={"min": 1, "max": 1})) as source:
+        calls = []
+        for number in range(4):
+            text = f"select c, stand_in_calls() as n from zoned\n/*traceparent='00-{number}'*/"
+            moment, count = (await run(source, statement(source.engine, text, name="zoned"))).rows[0]
+            assert moment == "2024-05-31T10:30:00+02:00"
+            calls.append(count)
+        assert calls[3] - calls[2] == calls[2] - calls[1]
+        assert len(source.engine._queries) == 1  # type: ignore[attr-defined]
+
+
 async def test_a_query_within_another_keeps_its_order_its_arguments_and_its_limit(oracle: OracleServer) -> None:
     await oracle.execute(
         "drop table if exists zoned; create table zoned (id integer, c 'TIMESTAMP(9) WITH TIME ZONE');"
@@ -196,15 +212,15 @@ async def test_the_rows_of_a_ref_cursor_are_not_asked_for_as_text(oracle: Oracle
 
 def test_a_query_within_another_keeps_its_columns() -> None:
     zoned, json = described(oracledb.DB_TYPE_TIMESTAMP_TZ), described(oracledb.DB_TYPE_CLOB, name="J", is_json=True)
-    query = exact.query_of("select c, j from t", [zoned, json])
+    query = exact.query_of([zoned, json])
     exact.check(query, [zoned, json], [described(oracledb.DB_TYPE_VARCHAR), json])
     with pytest.raises(ToolError, match="does not fit"):
         exact.check(query, [zoned, json], [zoned, described(oracledb.DB_TYPE_CLOB, name="J")])
 
 
 def test_text_that_is_no_moment_is_not_passed_on() -> None:
-    ((_, moment),) = exact.query_of("", [described(oracledb.DB_TYPE_TIMESTAMP_TZ)]).readers
-    ((_, interval),) = exact.query_of("", [described(oracledb.DB_TYPE_INTERVAL_DS, scale=9)]).readers
+    ((_, moment),) = exact.query_of([described(oracledb.DB_TYPE_TIMESTAMP_TZ)]).readers
+    ((_, interval),) = exact.query_of([described(oracledb.DB_TYPE_INTERVAL_DS, scale=9)]).readers
     with pytest.raises(ValueError, match="before 1"):
         moment("-0043-03-15T00:00:00.000000000+00:00")
     with pytest.raises(ValueError, match="form"):
@@ -365,6 +381,11 @@ def test_vectors_are_arrays_of_the_shortest_numbers() -> None:
         ("begin null; end;\n/", Form.BLOCK, "begin null; end;"),
         ("declare x number; begin null; end", Form.BLOCK, "declare x number; begin null; end;"),
         ("call p(1);", Form.BLOCK, "call p(1)"),
+        ("begin null; end;\n/*action='tool'*/", Form.BLOCK, "begin null; end;\n/*action='tool'*/"),
+        ("begin null; end\n/\n-- done\n/* at last */\n", Form.BLOCK, "begin null; end;\n-- done\n/* at last */"),
+        ("call p(1);\n/*action='tool'*/", Form.BLOCK, "call p(1)\n/*action='tool'*/"),
+        ("select 1;\n/*action='tool'*/", Form.QUERY, "select 1\n/*action='tool'*/"),
+        ("select '/*' as x;", Form.QUERY, "select '/*' as x"),
         ("create table t (id number);", Form.OTHER, "create table t (id number)"),
         ("", Form.OTHER, ""),
         ("42", Form.OTHER, "42"),

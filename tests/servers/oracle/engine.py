@@ -193,7 +193,7 @@ class Session:
 
     def _block(self, sql: str, binds: dict[str, Any]) -> Result:
         """A PL/SQL block that is a list of calls, assignments, SET TRANSACTION and OPEN ... FOR."""
-        body = re.sub(r"--[^\n]*", "", sql)
+        body = re.sub(r"--[^\n]*|/\*.*?\*/", "", sql, flags=re.DOTALL)
         body = re.sub(r"^\s*(begin|call)\b|\bend\s*;?\s*$", "", body, flags=re.IGNORECASE)
         out: dict[str, Any] = {}
         for text in filter(None, (part.strip() for part in body.split(";"))):
