@@ -497,10 +497,16 @@ async def test_mutual_tls_by_a_wallet(
     assert await asked(settings, "1") == 1
 
 
-async def test_a_wallet_of_authorities_alone_trusts_them(
+async def test_a_wallet_of_authorities_alone_trusts_them_and_is_read_for_each_connection(
     secured: OracleServer, authority: Authority, tmp_path: Path
 ) -> None:
-    assert await asked(secured.settings(host="localhost", wallet=wallet(tmp_path / "w", authority)), "1") == 1
+    folder = wallet(tmp_path / "w", Authority(tmp_path / "stranger", "somebody else"))
+    engine = OracleEngine(secured.settings(host="localhost", wallet=folder))
+    with pytest.raises(oracledb.Error) as caught:
+        await engine.connect()
+    assert "not signed by an authority" in engine.translate(caught.value).detail
+    (folder / "ewallet.pem").write_bytes(authority.path.read_bytes())
+    (await engine.connect()).abort()
 
 
 @pytest.mark.parametrize("password", [None, "guess-7"])
