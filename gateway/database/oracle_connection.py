@@ -33,7 +33,7 @@ _STOP_LIMIT: Final = 2.0
 _STOP_WAIT: Final = 0.25
 """Seconds of those that the caller waits too; a break takes a round trip."""
 _SESSION: Final = (
-    "alter session set time_zone = '+00:00'"
+    "alter session set time_zone = '+00:00' nls_calendar = 'GREGORIAN'"
     " nls_date_format = 'YYYY-MM-DD\"T\"HH24:MI:SS'"
     " nls_timestamp_format = 'YYYY-MM-DD\"T\"HH24:MI:SS.FF6'"
     " nls_timestamp_tz_format = 'YYYY-MM-DD\"T\"HH24:MI:SS.FF6TZH:TZM'"
