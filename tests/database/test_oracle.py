@@ -110,15 +110,31 @@ async def test_a_definition_is_not_run_by_being_prepared(oracle: OracleServer) -
     await oracle.execute("drop table defined")
 
 
-async def test_a_mistake_is_named_with_its_place_when_it_is_prepared(oracle: OracleServer) -> None:
-    engine = build_engine(oracle.settings())
-    text = "select id,\n       label\nfrom   no_such_table\nwhere  id = :id"
-    wrong = statement(engine, text, name="wrong", id="integer")
+@pytest.mark.parametrize(
+    ("text", "told", "place"),
+    [
+        (
+            "select id,\n       label\nfrom   no_such_table\nwhere  id = :id",
+            "ORA-00942: table or view does not exist: it may also be that the account",
+            "at line 3, column 8, near 'no_such_table'",
+        ),
+        (
+            "select :id\nfrom item\n  group having 1",
+            "ORA-00900: invalid SQL statement",
+            "at line 3, column 9, near 'having 1'",
+        ),
+    ],
+)
+async def test_a_mistake_is_named_with_its_place_when_it_is_prepared(
+    oracle: OracleServer, text: str, told: str, place: str
+) -> None:
+    await oracle.execute("create table if not exists item (id integer, label varchar2(10))")
+    wrong = statement(build_engine(oracle.settings()), text, name="wrong", id="integer")
     async with reached(oracle.settings(), [wrong]) as source:
         error = source.broken["wrong"]
         assert error.code is Code.STATEMENT_INVALID
-        assert error.detail.startswith("ORA-00942: table or view does not exist: it may also be that the account")
-        assert "at line 3, column 8, near 'no_such_table'" in error.detail
+        assert error.detail.startswith(told)
+        assert place in error.detail
         assert "no_such_table" not in error.message
 
 

@@ -84,7 +84,7 @@ async def test_a_server_that_stalls_or_hangs_up_costs_what_runs_and_no_more(tmp_
     authority = Authority(tmp_path / "authority")
     pair = authority.issue("localhost")
     certificate = {"certificate": str(pair.certificate), "key": str(pair.key)}
-    overrides: dict[str, Any] = {"pool": {"min": 1, "max": 1}, "statement_timeout": "400ms", "connect_timeout": "400ms"}
+    overrides: dict[str, Any] = {"pool": {"min": 1, "max": 1}, "statement_timeout": "1s", "connect_timeout": "2s"}
     if is_encrypted:
         overrides["tls"] = {"mode": "verify-full", "ca": str(authority.path)}
     with running_oracle(certificate if is_encrypted else None) as server:

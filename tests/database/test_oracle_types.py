@@ -23,6 +23,7 @@ from gateway.database.oracle_statement import Form, form_of, leaves_nothing, sen
 from gateway.database.sources import Source, build_engine
 from gateway.errors import Code, ToolError
 from tests.database.support import reached, run, statement
+from tests.servers.oracle import moments
 from tests.servers.oracle import values as wire
 from tests.servers.oracle.server import OracleServer, running_oracle
 
@@ -216,6 +217,24 @@ def test_a_query_within_another_keeps_its_columns() -> None:
     exact.check(query, [zoned, json], [described(oracledb.DB_TYPE_VARCHAR), json])
     with pytest.raises(ToolError, match="does not fit"):
         exact.check(query, [zoned, json], [zoned, described(oracledb.DB_TYPE_CLOB, name="J")])
+
+
+@given(st.datetimes(), st.integers(0, 10**9 - 1), st.integers(-14 * 60, 14 * 60))
+def test_any_moment_is_read_as_to_char_writes_it(moment: datetime, nanoseconds: int, minutes: int) -> None:
+    column = described(oracledb.DB_TYPE_TIMESTAMP_TZ)
+    query = exact.query_of([column])
+    form = re.search(r"'(.*?)'", query.sent("select 1"))
+    assert form
+    zone = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
+    text = f"{moment:%m-%d %H:%M:%S}.{nanoseconds:09d} {zone}"
+    written = moments.to_char(f"{moment.year:04d}-{text}", form[1])
+    ((_, read),) = query.readers
+    given_back = read(written)
+    whole, _, fraction = given_back.removesuffix(zone).partition(".")
+    assert given_back.endswith(zone)
+    assert datetime.fromisoformat(whole) == moment.replace(microsecond=0)
+    assert len(fraction) in (0, 6, 9)
+    assert int(fraction.ljust(9, "0")) == nanoseconds
 
 
 def test_text_that_is_no_moment_is_not_passed_on() -> None:
