@@ -65,7 +65,8 @@ class Session:
         self.contexts: dict[tuple[str, str], str] = {}
         self.calls = 0
         self.is_stopped = False
-        self._is_writing = False
+        # An interrupt that comes a moment before a statement begins is lost; this is not.
+        self.db.set_progress_handler(lambda: int(self.is_stopped), 10_000)
         for name, count, function in (
             ("sys_context", 2, self._sys_context),
             ("sleep", 1, self._sleep),
