@@ -31,10 +31,12 @@ demo: $(STAMP) ## See an agent query a database (ARGS="--once", ARGS="--port 0")
 test: $(STAMP) ## Run every test, against private copies of real servers
 	@$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --durations=10 $(ARGS)
 
-check: $(STAMP) ## Lint, formatting and types
+check: $(STAMP) ## Lint, formatting, types, insecure code, and packages with known vulnerabilities
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/bandit --quiet --recursive gateway --configfile pyproject.toml
+	@$(BIN)/python -m tests.checks.advisories
 
 soak: $(STAMP) ## The same tests with many more rounds
 	@GATEWAY_TEST_ROUNDS=$${GATEWAY_TEST_ROUNDS:-2000} $(BIN)/python -m pytest --timeout=3600 $(ARGS)
