@@ -10,7 +10,7 @@ BENCH ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: image manifests help install demo test check soak bench lock conformance clean
+.PHONY: image manifests help install demo test check soak rounds bench lock conformance clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -38,8 +38,12 @@ check: $(STAMP) ## Lint, formatting, types, insecure code, and packages with kno
 	@$(BIN)/bandit --quiet --recursive gateway --configfile pyproject.toml
 	@$(BIN)/python -m tests.checks.advisories
 
-soak: $(STAMP) ## The same tests with many more rounds
-	@GATEWAY_TEST_ROUNDS=$${GATEWAY_TEST_ROUNDS:-2000} $(BIN)/python -m pytest --timeout=3600 $(ARGS)
+soak: $(STAMP) ## Half an hour under load that must leave no trace (ARGS="--minutes 5"), then `make rounds`
+	@$(BIN)/python -m tests.soak $(ARGS)
+	@$(MAKE) --no-print-directory rounds ARGS=
+
+rounds: $(STAMP) ## The same tests with many more rounds
+	@GATEWAY_TEST_ROUNDS=$${GATEWAY_TEST_ROUNDS:-2000} $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --timeout=3600 $(ARGS)
 
 bench: $(STAMP) ## Measure what a call costs, beside others (BENCH=call, ARGS="--rounds 3")
 	@$(BIN)/python -m tests.bench $(BENCH) $(ARGS)
