@@ -29,6 +29,7 @@ ENGINES = {
     "postgresql": "postgresql",
     "own_postgresql": "postgresql",
     "bench_world": "postgresql+wrk",
+    "service": "postgresql",
     "pgbouncer": "postgresql+pgbouncer",
     "postgresql+pgbouncer": "postgresql+pgbouncer",
     "mysql": "mysql",

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
 
 from tests.soak.service import Service
-from tests.soak.traffic import Traffic
+from tests.soak.traffic import KINDS, Kind, Traffic
 from tests.soak.watch import Log, Trend, Watch, read_log
-
-_RELOADS: Final = 60
-"""How many there are in one soak, a third of them broken."""
 
 _RUNNING: Final = (
     "select count(*) from pg_stat_activity where state = 'active' and application_name like 'mcp-database-gateway%'"
@@ -29,11 +26,15 @@ class Plan:
         seconds: most time it takes.
         rate: calls a second.
         calls: after how many it ends before its time.
+        reloads: how many there are in all of the time.
+        kinds: what is called, and how often relative to the others.
     """
 
     seconds: float = 1800.0
     rate: float = 40.0
     calls: int | None = None
+    reloads: int = 60
+    kinds: Mapping[str, tuple[Kind, float]] = field(default_factory=lambda: KINDS)
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ async def soak(service: Service, plan: Plan) -> Found:
             watch, started = Watch(service), loop.time()
             others = [asyncio.create_task(watch.run()), asyncio.create_task(_reload(service, plan))]
             try:
-                await traffic.run(plan.rate, plan.seconds, plan.calls)
+                await traffic.run(plan.kinds, plan.rate, plan.seconds, plan.calls)
             finally:
                 for task in others:
                     task.cancel()
@@ -137,5 +138,5 @@ async def _left_running(admin: Any) -> int:
 
 async def _reload(service: Service, plan: Plan) -> None:
     while True:
-        await asyncio.sleep(plan.seconds / _RELOADS)
+        await asyncio.sleep(plan.seconds / plan.reloads)
         await asyncio.to_thread(service.reload)

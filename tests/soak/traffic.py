@@ -65,9 +65,8 @@ class Traffic:
         """All that ended."""
         return sum(self.counts.values()) + len(self.wrong)
 
-    async def run(self, rate: float, seconds: float, most: int | None) -> None:
+    async def run(self, kinds: Mapping[str, tuple[Kind, float]], rate: float, seconds: float, most: int | None) -> None:
         """Send at a rate until the time is over or that many are sent; the last have ended when this returns."""
-        kinds = dict(KINDS)
         names, weights = list(kinds), [weight for _, weight in kinds.values()]
         places, tasks, sent = asyncio.Semaphore(_AT_ONCE), set[asyncio.Task[None]](), 0
         due, until = time.monotonic(), time.monotonic() + seconds
