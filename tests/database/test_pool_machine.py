@@ -59,11 +59,17 @@ class Visit:
     leaves: str = "clean"
     outcome: str = ""
     ended: float = 0.0
-    lent: list[FakeConnection] = field(default_factory=list)
+    lent: list[Member] = field(default_factory=list)
 
     @property
     def connection(self) -> FakeConnection:
-        return self.lent[0]
+        connection = self.lent[0].connection
+        assert isinstance(connection, FakeConnection)
+        return connection
+
+    def is_lendable(self, now: float) -> bool:
+        """Whether what it holds may be lent to the next as it is, if it is left clean."""
+        return not self.connection.is_closed and now < self.lent[0].expires_at
 
     @property
     def deadline(self) -> float:
@@ -228,9 +234,8 @@ class PoolMachine(RuleBasedStateMachine):
             visit.outcome, visit.ended = "cancelled", self.loop.time()
 
     async def use(self, visit: Visit, member: Member) -> None:
-        connection = member.connection
-        assert isinstance(connection, FakeConnection)
-        visit.lent.append(connection)
+        visit.lent.append(member)
+        connection = visit.connection
         assert not any((connection.is_used, connection.is_closed, connection.is_broken, connection.is_soiled))
         assert not member.is_dirty
         connection.is_used = True
@@ -259,7 +264,8 @@ class PoolMachine(RuleBasedStateMachine):
         self.has_left(data.draw(st.sampled_from(self.model.holding)), leaves, is_cut=is_cut)
 
     def has_left(self, visit: Visit, leaves: str, *, is_cut: bool = False) -> None:
-        visit.leaves = "dead" if visit.connection.is_closed else leaves
+        # One that is too old is replaced like one that broke.
+        visit.leaves = leaves if visit.is_lendable(self.loop.time()) else "dead"
         self.model.leave(visit, self.loop.time())
         if is_cut:
             self.visits[visit].cancel()
@@ -271,7 +277,7 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(data=st.data(), was_lent=st.booleans())
     def leave_while_the_next_loses_interest(self, data: st.DataObject, was_lent: bool) -> None:
         visit, other = data.draw(st.sampled_from(self.model.holding)), self.model.rotation[0][1][0]
-        if visit.connection.is_closed:
+        if not visit.is_lendable(self.loop.time()):
             return
         visit.go.set()
         if was_lent:

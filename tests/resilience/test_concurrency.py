@@ -101,7 +101,7 @@ class Caller:
 class Machine(RuleBasedStateMachine):
     """Slots beside counts and lists; a place that was given away may not have been noticed yet by who waited for it."""
 
-    @initialize(max_waiting=st.integers(0, 4))
+    @initialize(max_waiting=st.integers(0, 5))
     def open(self, max_waiting: int) -> None:
         self.loop = VirtualLoop()
         self.slots = Slots()
@@ -122,11 +122,6 @@ class Machine(RuleBasedStateMachine):
                 assert caller.task.result() is False
 
     @property
-    def full(self) -> list[str]:
-        """Keys at which one has to wait."""
-        return [key for key, limit in LIMITS.items() if self.held[key] == limit]
-
-    @property
     def in_use(self) -> list[str]:
         """Keys of which somebody knows to hold a place."""
         unnoticed = Counter(caller.key for caller in self.given)
@@ -138,16 +133,16 @@ class Machine(RuleBasedStateMachine):
         else:
             self.held[key] -= 1
 
-    @rule(key=st.sampled_from("abc"))
-    def take(self, key: str) -> None:
-        may = self.held[key] < LIMITS[key] and not self.queues[key]
-        assert self.slots.take(key, LIMITS[key]) is may
-        self.held[key] += may
+    @rule(key=st.sampled_from("abc"), count=st.integers(1, 4), patience=st.sampled_from([0.0, 0.5, 2.0, 60.0, 60.0]))
+    def come(self, key: str, count: int, patience: float) -> None:
+        for _ in range(count):
+            may = self.held[key] < LIMITS[key] and not self.queues[key]
+            assert self.slots.take(key, LIMITS[key]) is may
+            self.held[key] += may
+            if not may:
+                self.wait(key, patience)
 
-    @precondition(lambda self: self.full)
-    @rule(data=st.data(), patience=st.sampled_from([0.0, 0.5, 2.0, 5.0]))
-    def wait(self, data: st.DataObject, patience: float) -> None:
-        key = data.draw(st.sampled_from(self.full))
+    def wait(self, key: str, patience: float) -> None:
         has_room = patience > 0.0 and len(self.queues[key]) < self.max_waiting
         deadline = self.loop.time() + patience
         caller = Caller(key, deadline, self.loop.create_task(self.slots.wait(key, patience, self.max_waiting)))
@@ -158,18 +153,23 @@ class Machine(RuleBasedStateMachine):
             assert caller.task.result() is False
 
     @precondition(lambda self: self.in_use)
-    @rule(data=st.data())
-    def release(self, data: st.DataObject) -> None:
-        key = data.draw(st.sampled_from(self.in_use))
-        self.slots.release(key)
-        self.give_back(key)
+    @rule(data=st.data(), count=st.integers(1, 3))
+    def release(self, data: st.DataObject, count: int) -> None:
+        while count and self.in_use:
+            key = data.draw(st.sampled_from(self.in_use))
+            self.slots.release(key)
+            self.give_back(key)
+            count -= 1
 
     @precondition(lambda self: any(self.queues.values()))
-    @rule(data=st.data())
-    def lose_interest(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), meets_release=st.booleans())
+    def lose_interest(self, data: st.DataObject, meets_release: bool) -> None:
         caller = data.draw(st.sampled_from([each for queue in self.queues.values() for each in queue]))
         self.queues[caller.key].remove(caller)
         caller.task.cancel()
+        if meets_release and caller.key in self.in_use:
+            self.slots.release(caller.key)
+            self.give_back(caller.key)
         self.run()
         assert caller.task.cancelled()
 
@@ -183,7 +183,7 @@ class Machine(RuleBasedStateMachine):
         self.run()
         assert caller.task.cancelled()
 
-    @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 6.0]))
+    @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 60.0]))
     def time_passes(self, seconds: float) -> None:
         self.run(seconds)
 
