@@ -12,7 +12,7 @@ from gateway.config.auth import VerdictCacheSettings
 from tests.auth.provider import Clock
 
 NOW = 1_800_000_000.0
-KEYS = st.sampled_from(b"abcdef").map(lambda letter: bytes([letter]))
+KEYS = st.sampled_from(b"abcde").map(lambda letter: bytes([letter]))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ class Machine(RuleBasedStateMachine):
         self.entries = [entry for entry in self.entries if entry[0] != key]
         return found
 
-    @rule(key=KEYS, life=st.integers(-2, 8))
+    @rule(key=KEYS, life=st.sampled_from([-2, 0, 1, 3, 60, 60, 60]))
     def put(self, key: bytes, life: int) -> None:
         self.count += 1
         until = self.clock.now + life
@@ -90,7 +90,7 @@ class Machine(RuleBasedStateMachine):
         self.cache.drop(key)
         self.take_out(key)
 
-    @rule(seconds=st.integers(0, 4))
+    @rule(seconds=st.sampled_from([0, 1, 2, 60]))
     def time_passes(self, seconds: int) -> None:
         self.clock.now += seconds
 

@@ -92,6 +92,11 @@ def test_a_slow_leak_shows_through_the_noise(quantity: Quantity, leak: float) ->
     assert not trend(quantity, HALF_AN_HOUR, leaking).is_flat
 
 
+def test_a_load_that_rises_is_no_leak() -> None:
+    peaks = [30.0 + second / 20 * (second % 9 > 0) for second in HALF_AN_HOUR]
+    assert trend(DESCRIPTORS, HALF_AN_HOUR, peaks).is_flat
+
+
 def test_what_grows_only_while_it_warms_up_is_flat() -> None:
     values = [min(second / 5, 120.0) for second in HALF_AN_HOUR]
     found = trend(MEMORY, HALF_AN_HOUR, values)

@@ -22,7 +22,7 @@ class Quantity:
 
     Attributes:
         name: with its unit.
-        bound: the most by which its trend may grow over the second half.
+        bound: the most by which the trend of its ebbs may grow over the second half.
     """
 
     name: str
@@ -36,6 +36,10 @@ SESSIONS: Final = Quantity("database connections", 2.0)
 QUANTITIES: Final = (MEMORY, DESCRIPTORS, SESSIONS)
 
 
+_EBBS: Final = 30
+"""Into so many stretches the second half is cut; the least of each is what was held when the load ebbed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trend:
     """How a quantity went.
@@ -46,7 +50,7 @@ class Trend:
         median: of the second half.
         last: median of the last tenth.
         most: largest sample.
-        growth: of the straight line through the samples of the second half, from its begin to its end.
+        growth: of the straight line through the ebbs of the second half, from its begin to its end.
     """
 
     quantity: Quantity
@@ -63,10 +67,16 @@ class Trend:
 
 
 def trend(quantity: Quantity, seconds: Sequence[float], values: Sequence[float]) -> Trend:
-    """The first half warms up: caches fill, pools and the allocator find their size. The second half is judged."""
+    """Judge the second half; in the first caches fill, and pools and the allocator find their size.
+
+    Calls under way hold things too, more of them when the machine is slow. A leak shows in what is left between them.
+    """
     half, tenth = len(values) // 2, max(1, len(values) // 10)
     later, times = values[half:], seconds[half:]
-    slope = statistics.linear_regression(times, later).slope if len(set(times)) > 1 else 0.0
+    size = -(-len(later) // _EBBS)
+    ebbs = [min(later[first : first + size]) for first in range(0, len(later), size)]
+    middles = [statistics.mean(times[first : first + size]) for first in range(0, len(later), size)]
+    slope = statistics.linear_regression(middles, ebbs).slope if len(ebbs) > 1 else 0.0
     first, median, last = (statistics.median(part) for part in (values[:tenth], later, values[-tenth:]))
     return Trend(quantity, first, median, last, max(values), slope * (times[-1] - times[0]))
 
