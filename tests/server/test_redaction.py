@@ -5,32 +5,20 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.telemetry import logs
 from tests.servers.otlp import running_http_collector
 from tests.world import CONFIGURATION, World, envelope, open_world, routing
 
+EVERYTHING = pytest.mark.parametrize("log", ["DEBUG"], indirect=True)
+"""All that the gateway writes, at the most talkative level."""
 MARK = "pl4nted"
 TOOLS = ("customer_by_id", "customers_in", f"{MARK}-tool", "orders_total")
 PLANTED = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12).map(lambda text: MARK + text)
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    stream = io.StringIO()
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    logs.configure(stream=stream, level="DEBUG")
-    yield stream
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 async def _plant(world: World, value: str, tool: str) -> None:
@@ -48,6 +36,7 @@ async def _plant(world: World, value: str, tool: str) -> None:
     await world.send(None, url=f"{world.gateway.url}?{MARK}={where}", raw=value.encode())
 
 
+@EVERYTHING
 async def test_nothing_planted_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: io.StringIO) -> None:
     async with running_http_collector() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
