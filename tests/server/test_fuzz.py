@@ -1,15 +1,19 @@
-"""Whatever is sent, the answer is well-formed, has a status below 500, and the gateway goes on."""
+"""Whatever is sent to `/mcp`, the answer is well-formed, below 500 and in time, and is one line of log."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import string
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.logged import Accounts, logged
+from tests.tally import LINES
 from tests.world import MODERN, Reply, World
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -64,7 +68,17 @@ HEADERS = st.fixed_dictionaries(
 )
 
 
-def _check(reply: Reply) -> None:
+@pytest.fixture(scope="module")
+def accounts() -> Iterator[Accounts]:
+    with logged() as log:
+        accounts = Accounts(log)
+        yield accounts
+        LINES.append(f"fuzzed JSON and bytes: {accounts}")
+
+
+def _check(reply: Reply, accounts: Accounts) -> None:
+    accounts.requests += 1
+    accounts.check()
     assert reply.status < 500, reply.body
     assert reply.headers["X-Request-ID"]
     if reply.status == 202:
@@ -77,13 +91,16 @@ def _check(reply: Reply) -> None:
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(body=BODIES, headers=HEADERS)
-async def test_any_json_is_answered(world: World, body: Any, headers: dict[str, str]) -> None:
-    _check(await world.send(body, headers=headers))
+async def test_any_json_is_answered(world: World, accounts: Accounts, body: Any, headers: dict[str, str]) -> None:
+    async with asyncio.timeout(20):
+        reply = await world.send(body, headers=headers)
+    _check(reply, accounts)
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(raw=st.binary(max_size=300) | st.binary(max_size=30).map(lambda tail: json.dumps({"id": 1}).encode() + tail))
-async def test_any_bytes_are_answered(world: World, raw: bytes) -> None:
-    reply = await world.send(None, raw=raw)
-    _check(reply)
+async def test_any_bytes_are_answered(world: World, accounts: Accounts, raw: bytes) -> None:
+    async with asyncio.timeout(20):
+        reply = await world.send(None, raw=raw)
+    _check(reply, accounts)
     assert reply.status == 400
