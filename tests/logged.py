@@ -51,7 +51,7 @@ class Accounts:
         told = self.log.getvalue()
         self.log.seek(0)
         self.log.truncate()
-        for line in told.splitlines():
+        for line in told.split("\n")[:-1]:
             fields = json.loads(line)
             assert "exception" not in fields, line
             assert fields.get("outcome") != "internal", line
