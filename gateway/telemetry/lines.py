@@ -10,14 +10,15 @@ import io
 import os
 import select
 import threading
-from collections import deque
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Final
 
 MAX_LINES: Final = 10_000
 """Lines that may wait; an ordinary one is some 300 bytes."""
 GATHER: Final = 0.01
 """Seconds for which lines are gathered."""
+_AT_ONCE: Final = 500
 GRACE: Final = 2.0
 """Seconds that the last lines have at the end."""
 
@@ -36,45 +37,39 @@ class Lines(io.TextIOBase):
         self._file = file
         self._lost = lost
         self._max_lines = max_lines
-        self._waiting: deque[str] = deque()
+        self._waiting: SimpleQueue[str | None] = SimpleQueue()
         self._left_out = 0
-        self._has_news = threading.Event()
-        self._is_over = False
         self._thread = threading.Thread(target=self._work, name="log", daemon=True)
         self._thread.start()
 
     def write(self, text: str) -> int:
         """Take one line, with its end."""
-        if len(self._waiting) >= self._max_lines:
-            self._left_out += 1
+        if self._waiting.qsize() < self._max_lines:
+            self._waiting.put(text)
         else:
-            self._waiting.append(text)
-            if not self._has_news.is_set():
-                self._has_news.set()
+            self._left_out += 1
         return len(text)
 
     def flush(self) -> None:
         """Nothing: lines are written as soon as they can be."""
 
     def finish(self, grace: float = GRACE) -> None:
-        """Write what waits, as far as its reader takes it within `grace` seconds."""
-        self._is_over = True
-        self._has_news.set()
+        """Write what waits, as far as its reader takes it within `grace` seconds; nothing is taken after this."""
+        self._waiting.put(None)
         self._thread.join(grace)
 
     def _work(self) -> None:
-        while not self._is_over:
-            self._has_news.wait()
-            if not self._is_over:
-                # Not `time.sleep`: it waits for a point in time, which the system may refuse when clocks are moved.
-                select.select((), (), (), GATHER)
-            self._has_news.clear()
-            self._write_all()
-        self._write_all()
+        is_over = False
+        while not is_over:
+            lines = [self._waiting.get()]
+            # Not `time.sleep`: it waits for a point in time, which the system may refuse when clocks are moved.
+            select.select((), (), (), GATHER)
+            lines += [self._waiting.get() for _ in range(min(self._waiting.qsize(), _AT_ONCE))]
+            is_over = None in lines
+            self._write([line for line in lines if line is not None])
 
-    def _write_all(self) -> None:
-        """Write what waits by now; a reader that has gone takes nothing, and nobody could be told."""
-        lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
+    def _write(self, lines: list[str]) -> None:
+        """Write; a reader that has gone takes nothing, and nobody could be told."""
         left_out, self._left_out = self._left_out, 0
         if left_out:
             lines.append(self._lost(left_out))
