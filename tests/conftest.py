@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from gateway.telemetry import logs
+from tests.logged import logged
 from tests.servers.containers import MysqlContainer, PostgresqlContainer, has_engine, running_container, running_mysql
 from tests.servers.mariadb import MariadbServer, running_mariadb
 from tests.servers.oidc import OidcServer, running_oidc
@@ -29,6 +28,7 @@ ENGINES = {
     "postgresql": "postgresql",
     "own_postgresql": "postgresql",
     "bench_world": "postgresql+wrk",
+    "service": "postgresql",
     "pgbouncer": "postgresql+pgbouncer",
     "postgresql+pgbouncer": "postgresql+pgbouncer",
     "mysql": "mysql",
@@ -43,6 +43,9 @@ ENGINES = {
     "oidc": "oidc",
     "own_oidc": "oidc",
     "zones": "network+postgresql",
+    "fault_servers": "postgresql+mysql",
+    "zones_wanted": "network+postgresql",
+    "faketime": "faketime",
     "chromium": "chromium",
     "nginx": "nginx",
     "firewall": "network",
@@ -217,6 +220,11 @@ def own_oidc() -> Iterator[OidcServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def faketime() -> None:
+    """Clocks can be moved."""
+
+
 @pytest.fixture
 def nginx() -> None:
     """A balancer is here; which one is told by `programs`."""
@@ -238,12 +246,7 @@ def chromium() -> None:
 
 
 @pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """The JSON lines that the gateway logs meanwhile."""
-    stream = io.StringIO()
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    logs.configure(stream=stream)
-    yield stream
-    root.handlers[:] = handlers
-    root.setLevel(level)
+def log(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
+    """The JSON lines that the gateway logs meanwhile; parametrized indirectly by a level, those of that level too."""
+    with logged(getattr(request, "param", "INFO")) as stream:
+        yield stream

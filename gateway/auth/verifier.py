@@ -123,7 +123,7 @@ class TokenVerifier(Verifier):
         if known := self._refusals.get(digest):
             raise self._counted(Unauthenticated(known.message, reason=known.reason, detail=known.detail))
         try:
-            return await self._examine(token, digest)
+            principal = await self._examine(token, digest)
         except IdentityProviderUnavailable:
             self.counters.unavailable += 1
             raise
@@ -134,6 +134,8 @@ class TokenVerifier(Verifier):
                 self._refusals.put(digest, kept, self._clock() + _REFUSAL_AGE)
             self._counted(error)
             raise
+        self.counters.verified += 1
+        return principal
 
     def _counted(self, error: Unauthenticated) -> Unauthenticated:
         self.counters.refusals[error.reason] += 1
@@ -182,7 +184,8 @@ class TokenVerifier(Verifier):
 
     async def _wait_for_keys(self, token: Token, issuer: _Issuer) -> tuple[SigningKey, ...]:
         keys = await issuer.keys.obtain(token.kid, token.algorithm)
-        if not issuer.keys.has_keys:
+        # Without the provider's word a key that is not known may be a new one.
+        if not issuer.keys.has_keys or not (keys or issuer.keys.status() == "ready"):
             raise IdentityProviderUnavailable(
                 "The access token cannot be checked at the moment; try again in a few seconds.",
                 detail=f"{issuer.settings.issuer}: {issuer.keys.status()}",

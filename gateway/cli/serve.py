@@ -15,9 +15,11 @@ from gateway.config.loader import Configuration
 from gateway.server.app import open_gateway
 from gateway.server.listener import StartError
 from gateway.server.reload import Reloader
-from gateway.telemetry import logs
+from gateway.telemetry import faults, logs
 from gateway.tools.loading import load_with_tools
 
+_LITTER: Final = (20_000, 20, 20)
+"""Objects after which the collector looks for circles: a call makes hundreds, of which none is one."""
 _log: Final = logging.getLogger("gateway.cli")
 
 
@@ -40,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Load, serve, stop."""
     style, level = arguments.log_format, arguments.log_level
     logs.configure(style=style or "json", level=(level or "info").upper())
+    faults.catch_all()
     given = {"host": arguments.host, "port": arguments.port}
     overrides = {key: value for key, value in given.items() if value is not None}
     path: Path = arguments.config
@@ -48,7 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     configuration = reloader.read_first()
     settings = configuration.settings.telemetry.logs
     logs.configure(style=style or settings.format, level=(level or settings.level).upper())
-    run_loop(serve_until_signal(configuration, reloader))
+    with logs.in_background():
+        run_loop(serve_until_signal(configuration, reloader))
     return 0
 
 
@@ -75,5 +79,6 @@ async def serve_until_signal(configuration: Configuration, reloader: Reloader) -
             # What was made until now stays: the collector need not walk it again with every call's litter.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(*_LITTER)
             await stop.wait()
     _log.info("stopped")

@@ -14,7 +14,7 @@ from gateway.errors import GatewayError, Unauthenticated
 from gateway.server.local import user_name
 from gateway.server.pipe import Pipe
 from gateway.server.stdio import open_conversation
-from gateway.telemetry import logs
+from gateway.telemetry import faults, logs
 from gateway.tools.loading import load_with_tools
 
 
@@ -40,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Load, serve until the client closes its side, stop."""
     logs.configure(style=arguments.log_format, level=arguments.log_level.upper())
+    faults.catch_all()
     configuration = load_with_tools(arguments.config)
     source, sink = _take_over()
     run_loop(serve(configuration, source, sink, os.environ.get("GATEWAY_TOKEN", ""), arguments.toolset))

@@ -20,6 +20,7 @@ from gateway.context import Call
 from gateway.errors import GatewayError, ProtocolError, RateLimited, to_wire
 from gateway.server import mcp
 from gateway.server.auditing import note_denial
+from gateway.server.background import Background
 from gateway.server.door import new_correlation_id
 from gateway.server.endpoint import Endpoint
 from gateway.server.events import Kind
@@ -36,9 +37,11 @@ from gateway.server.local import Identity
 from gateway.server.pipe import Pipe
 from gateway.server.record import Record
 from gateway.server.snapshot import Snapshot
-from gateway.server.transport import ASSUMED_VERSION, MAX_METHOD, reporter
+from gateway.server.transport import ASSUMED_VERSION, reporter
 from gateway.server.watch import Watch
 from gateway.telemetry import logs
+from gateway.telemetry.methods import known_method
+from gateway.tools.comments import user_hash
 
 MAX_REQUESTS: Final = 128
 """Requests of the client under way at once."""
@@ -76,7 +79,7 @@ class Conversation:
         snapshot: Snapshot,
         endpoint: Endpoint,
         identity: Identity,
-        background: mcp.Background,
+        background: Background,
         watch: Watch,
     ) -> None:
         self._pipe = pipe
@@ -139,7 +142,7 @@ class Conversation:
     async def _serve(self, message: Message) -> None:
         correlation_id = new_correlation_id()
         logs.correlation_id.set(correlation_id)
-        record = Record("STDIO", "local", method=message.method[:MAX_METHOD])
+        record = Record("", "local", method=known_method(message.method))
         trace = self._watch.begin({})
         try:
             body = await self._answer(message, correlation_id, record)
@@ -155,7 +158,7 @@ class Conversation:
         exchange: mcp.Exchange | None = None
         try:
             principal = await self._identity.principal(snapshot)
-            record.client = principal.client_id or principal.subject
+            record.client = principal.client_id or user_hash(principal)
             await self._admission.admit(principal)
             outlet, is_modern = _Line(self._pipe), _is_modern(message)
             deadline += snapshot.settings.server.call_timeout

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -104,6 +106,26 @@ def render(folder: Path) -> str:
     assert result.returncode == 0, result.stderr
     assert not result.stderr, result.stderr  # deprecated fields are told there
     return result.stdout
+
+
+def offered(page: str, files: Mapping[str, str]) -> list[Object]:
+    """What the kustomization of a page renders, with the repository that it names being this one.
+
+    Args:
+        page: its text, with one block that begins `# other: kustomization.yaml`.
+        files: what stands beside it.
+    """
+    (block,) = re.findall(r"```yaml\n(# other: kustomization\.yaml.*?)```", page, re.DOTALL)
+    folder = Path(tempfile.mkdtemp(dir=ROOT, prefix=".cache-"))
+    try:
+        here = os.path.relpath(K8S, folder)
+        written = re.sub(r"github\.com/\S+/k8s/(\S+)\?ref=v\S+", rf"{here}/\1", block)
+        assert "github" not in written
+        for name, content in {"kustomization.yaml": written, **files}.items():
+            (folder / name).write_text(content)
+        return list(yaml.safe_load_all(render(folder)))
+    finally:
+        shutil.rmtree(folder)
 
 
 @cache

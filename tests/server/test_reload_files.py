@@ -224,7 +224,8 @@ async def test_the_audit_tells_what_changed_and_what_was_refused(folder: Path, t
         then = reloader.reloads.hash
     records = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
     (changed,) = [each for each in records if each["event"] == "configuration.changed"]
-    assert (changed["old"], changed["new"], changed["changed"]) == (start, then, ["tools.note.statement"])
+    assert (changed["old"], changed["new"]) == (start, then)
+    assert changed["changed"].keys() == {"tools.note.statement"}
     (refused,) = [each for each in records if each["event"] == "configuration.refused"]
     assert (refused["configuration"], refused["problems"]) == (then, ["tools.note.statement"])
     assert refused["trigger"] == changed["trigger"] == "a file changed"

@@ -53,6 +53,7 @@ PACKAGES: Final = {
         Package("pgbouncer", ("pgbouncer",), ("usr/sbin",), "pgbouncer"),
         Package("nginx", ("nginx",), ("usr/sbin",), "nginx"),
         Package("network", ("ip", "nft", "dnsmasq"), ("usr/sbin", "sbin"), "iproute2 nftables dnsmasq-base"),
+        Package("faketime", ("faketime",), (), "faketime"),
         Package("wrk", ("wrk",), (), "wrk"),
     )
 }
