@@ -36,6 +36,7 @@ from gateway.server.local import Identity
 from gateway.server.pipe import Pipe
 from gateway.server.record import Record
 from gateway.server.snapshot import Snapshot
+from gateway.server.stream import Owner
 from gateway.server.transport import ASSUMED_VERSION, MAX_METHOD, reporter
 from gateway.server.watch import Watch
 from gateway.telemetry import logs
@@ -47,15 +48,46 @@ _LONG: Final = 3600.0
 _log: Final = logging.getLogger("gateway.server")
 
 
-class _Line:
+class _Way:
     """The way back of one request: the pipe, which all of them share."""
 
     def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
         self.notify = pipe.notify
-        self.tell = pipe.write
 
-    async def keep_alive(self) -> None:
-        """A pipe needs none."""
+    async def hold(self, owner: Owner, identifier: RequestId | None) -> _Line:
+        """An answer that stays open for as long as its request does."""
+        return _Line(self._pipe, owner)
+
+
+class _Line:
+    """What is said for a request that stays open; a pipe needs nothing to be kept alive."""
+
+    def __init__(self, pipe: Pipe, owner: Owner) -> None:
+        self.write = pipe.post
+        self._pipe = pipe
+        self._owner = owner
+        self._result: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the client keeps up with what it is told."""
+        return self._pipe.keeps_up
+
+    def keep_alive(self) -> None:
+        """Nothing."""
+
+    def end(self, result: Mapping[str, Any]) -> None:
+        """Let the request be answered."""
+        if not self._result.done():
+            self._result.set_result(dict(result))
+
+    async def until_ended(self) -> dict[str, Any]:
+        """The answer."""
+        try:
+            return await self._result
+        finally:
+            self._owner.lost()
 
 
 class Conversation:
@@ -157,7 +189,7 @@ class Conversation:
             principal = await self._identity.principal(snapshot)
             record.client = principal.client_id or principal.subject
             await self._admission.admit(principal)
-            outlet, is_modern = _Line(self._pipe), _is_modern(message)
+            outlet, is_modern = _Way(self._pipe), _is_modern(message)
             deadline += snapshot.settings.server.call_timeout
             call = Call(correlation_id, principal, deadline, reporter(outlet, message), record.marks)
             catalog, admission = self._endpoint.catalog(snapshot), self._admission

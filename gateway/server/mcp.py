@@ -272,8 +272,8 @@ async def handle(server: Server[Snapshot], exchange: Exchange, message: Message,
         if message.method == listen.METHOD and version in MODERN_PROTOCOL_VERSIONS:
             validate_client_request(message.method, version, message.params)
             principal, settings = exchange.call.principal, exchange.snapshot.settings
-            meta = await exchange.listening.serve(principal, exchange.outlet, message, settings)
-            return {"resultType": "complete", "_meta": meta | {SERVER_INFO_META_KEY: _SERVER_INFO}}
+            about = {SERVER_INFO_META_KEY: _SERVER_INFO}
+            return await exchange.listening.serve(principal, exchange.outlet, message, settings, about)
         # What `serve_one` does, without unwinding the connection's exit stack: nothing of ours is ever put on it.
         # What clients say of themselves was judged with the request and is not used.
         runner = ServerRunner(server, Connection.from_envelope(version, None, None), exchange.snapshot)

@@ -61,9 +61,18 @@ class Pipe:
 
     def notify(self, line: bytes) -> None:
         """Write a line soon, unless too many wait already."""
-        if self._notified < MAX_PENDING:
-            self._notified += 1
-            self._enqueue(line).add_done_callback(self._was_notified)
+        if self.keeps_up:
+            self.post(line)
+
+    def post(self, line: bytes) -> None:
+        """Write a line soon."""
+        self._notified += 1
+        self._enqueue(line).add_done_callback(self._was_notified)
+
+    @property
+    def keeps_up(self) -> bool:
+        """Whether a notification would be written, and not dropped."""
+        return self._notified < MAX_PENDING
 
     @property
     def is_deaf(self) -> bool:

@@ -185,7 +185,7 @@ class Transport:
         takes_json, takes_stream = accepts(request.headers.get(hdrs.ACCEPT, "*/*"))
         if not takes_json and not takes_stream:
             raise Refused(406, "Accept must include application/json, and text/event-stream for streams.")
-        answer = Answer(request, {"X-Request-ID": correlation_id}, self._headers, may_stream=takes_stream)
+        answer = Answer(request, {"X-Request-ID": correlation_id}, self._headers, record, may_stream=takes_stream)
         try:
             call = Call(correlation_id, principal, deadline, reporter(answer, message), record.marks)
             exchange = self.exchange(call, snapshot, answer, record, is_modern=is_modern)
