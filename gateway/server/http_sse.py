@@ -100,12 +100,14 @@ class SseStreams:
         self._sessions.enter(session)
         session.reader.until = expiry(principal, snapshot.settings)
         session.reader.push(f"event: endpoint\ndata: {session.path}?sessionId={session.id}\n\n".encode())
-        try:
-            own = {"X-Request-ID": correlation_id}
-            return await session.reader.serve(request, own, self._headers)
-        finally:
+
+        def over() -> None:
             record.outcome = session.reader.reason or record.outcome
             self._sessions.end(session)
+            record.end()
+
+        record.goes_on, record.status = True, 200
+        return await session.reader.open(request, {"X-Request-ID": correlation_id}, self._headers, over)
 
 
 class SseMessages:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from aiohttp import hdrs, web
@@ -200,17 +200,23 @@ class SessionTransport:
         )
         session.begin(message.id, work)
         self._stateless.adopt(work.task)
+
+        def left() -> None:
+            """The client reads no more: what runs goes on where it may come back, and has its log line by itself."""
+            if reply.outcome is None and not reply.is_resumable:
+                work.cancel()
+
         try:
             await reply.until_decided()
-            if reply.reader is not None:
-                return await self._stream(request, session, reply.reader, headers, record)
+        except BaseException:
+            left()
+            raise
+        if reply.reader is None:
             return reply.response(headers)
-        finally:
-            if reply.outcome is None:  # the client has left before the end
-                if reply.is_resumable:
-                    record.goes_on, record.status, record.outcome = True, 200, "ok"
-                else:
-                    work.cancel()
+        if reply.outcome is None:
+            record.goes_on, record.status = True, 200
+            return await self._stream(request, session, reply.reader, headers, left)
+        return await self._logged(request, session, reply.reader, headers, record)
 
     async def _get(
         self,
@@ -228,9 +234,9 @@ class SessionTransport:
         last_event_id = request.headers.get(_LAST_EVENT_ID)
         reader = session.log.listen() if last_event_id is None else session.log.resume(last_event_id)
         reader.until = expiry(principal, settings)
-        return await self._stream(request, session, reader, headers, record)
+        return await self._logged(request, session, reader, headers, record)
 
-    async def _stream(
+    async def _logged(
         self,
         request: web.BaseRequest,
         session: StreamableSession,
@@ -238,12 +244,29 @@ class SessionTransport:
         headers: dict[str, str],
         record: Record,
     ) -> web.StreamResponse:
-        try:
-            return await reader.serve(request, headers, self._headers)
-        finally:
+        """A stream whose end is the end of the request in the log."""
+
+        def gone() -> None:
             record.outcome = reader.reason or record.outcome
+            record.end()
+
+        record.goes_on, record.status = True, 200
+        return await self._stream(request, session, reader, headers, gone)
+
+    async def _stream(
+        self,
+        request: web.BaseRequest,
+        session: StreamableSession,
+        reader: Reader,
+        headers: dict[str, str],
+        gone: Callable[[], None],
+    ) -> web.StreamResponse:
+        def over() -> None:
             session.log.detach(reader)
             session.touched = asyncio.get_running_loop().time()
+            gone()
+
+        return await reader.open(request, headers, self._headers, over)
 
 
 class _Nowhere(Brief):

@@ -114,13 +114,16 @@ async def begin(request: web.BaseRequest, response: web.StreamResponse, owner: O
     The handler that calls this is cancelled at its next await.
 
     Raises:
-        ConnectionError: the client has left.
-        TimeoutError: it does not read.
+        ConnectionError: the client has left, or does not read.
     """
     response.force_close()
-    async with asyncio.timeout(OPEN_SECONDS):
-        await response.prepare(request)
     connection = request.protocol
     if not isinstance(connection, Connection):
         raise TypeError("an event stream needs a connection of the gateway's listener")
+    try:
+        async with asyncio.timeout(OPEN_SECONDS):
+            await response.prepare(request)
+    except TimeoutError:
+        connection.abort()
+        raise ConnectionAbortedError from None
     return Stream(connection, owner, is_chunked=hdrs.TRANSFER_ENCODING in response.headers)
