@@ -17,10 +17,11 @@ from mcp.shared.inbound import InboundLadderRejection, classify_inbound_request
 from mcp_types import PROTOCOL_VERSION_META_KEY
 
 from gateway.context import Call
-from gateway.errors import GatewayError, ProtocolError, RateLimited, to_wire
+from gateway.errors import ProtocolError, RateLimited, Wire, to_wire
 from gateway.server import mcp
-from gateway.server.auditing import note_denial
+from gateway.server.background import Background
 from gateway.server.door import new_correlation_id
+from gateway.server.ending import cut_off, note_failure, note_result
 from gateway.server.endpoint import Endpoint
 from gateway.server.events import Kind
 from gateway.server.jsonrpc import (
@@ -32,12 +33,14 @@ from gateway.server.jsonrpc import (
     parse,
     result_bytes,
 )
+from gateway.server.listener import LAST_WORD
 from gateway.server.local import Identity
+from gateway.server.outlet import reporter
 from gateway.server.pipe import Pipe
 from gateway.server.record import Record
 from gateway.server.snapshot import Snapshot
 from gateway.server.stream import Owner
-from gateway.server.transport import ASSUMED_VERSION, MAX_METHOD, reporter
+from gateway.server.transport import ASSUMED_VERSION, MAX_METHOD
 from gateway.server.watch import Watch
 from gateway.telemetry import logs
 
@@ -108,7 +111,7 @@ class Conversation:
         snapshot: Snapshot,
         endpoint: Endpoint,
         identity: Identity,
-        background: mcp.Background,
+        background: Background,
         watch: Watch,
     ) -> None:
         self._pipe = pipe
@@ -148,9 +151,9 @@ class Conversation:
                 raise ProtocolError(INVALID_REQUEST, "A request with this id is still running.")
             if len(self._running) >= MAX_REQUESTS:
                 text = f"You have {MAX_REQUESTS} requests running, and no more at once; let one end first."
-                return await self._write(_error(message.id, RateLimited(1.0, "requests", text)))
+                return await self._write(_error(message.id, to_wire(RateLimited(1.0, "requests", text))))
         except ProtocolError as error:
-            return await self._write(_error(None, error))
+            return await self._write(_error(None, to_wire(error)))
         task = group.create_task(self._serve(message))
         self._running[message.id] = task
         task.add_done_callback(partial(self._forget, message.id))
@@ -185,6 +188,8 @@ class Conversation:
     async def _answer(self, message: Message, correlation_id: str, record: Record) -> bytes:
         snapshot, deadline = self._snapshot, asyncio.get_running_loop().time()
         exchange: mcp.Exchange | None = None
+        task = asyncio.current_task()
+        self._background.enter(task)
         try:
             principal = await self._identity.principal(snapshot)
             record.client = principal.client_id or principal.subject
@@ -199,19 +204,17 @@ class Conversation:
             exchange.address = record.address
             result = await mcp.handle(self._server, exchange, message, self._version_of(message, is_modern))
             self._note(message, result)
-            record.tool = exchange.tool
-            if exchange.result is not None:
-                record.outcome, record.rows = exchange.result.code or "ok", exchange.result.row_count
-                record.detail = exchange.result.detail
+            note_result(exchange, record)
             return result_bytes(message.id, result)
+        except asyncio.CancelledError:
+            if not self._background.is_over:
+                raise
+            return _error(message.id, note_failure(cut_off(exchange), message, exchange, record))
         except Exception as error:  # noqa: BLE001 - whatever failed, the client gets an answer that says nothing of it
-            if not isinstance(error, GatewayError):
-                _log.exception("request failed inside the gateway")
-            if exchange is not None:
-                note_denial(error, exchange, message)
-            record.outcome, record.detail = str(to_wire(error).code), getattr(error, "detail", "")
-            record.limit = error.limit if isinstance(error, RateLimited) else ""
-            return _error(message.id, error)
+            return _error(message.id, note_failure(error, message, exchange, record))
+        finally:
+            self._background.leave(task)
+            record.tool = exchange.tool if exchange is not None else ""
 
     def _version_of(self, message: Message, is_modern: bool) -> str:
         if not is_modern:
@@ -251,11 +254,14 @@ class Conversation:
         return bool(self._running) and not self._is_hurried and not self._pipe.is_deaf
 
     async def _finish(self) -> None:
-        """Answer what runs, as long as somebody reads it and within the grace; then cancel it."""
+        """Answer what runs, as long as somebody reads it and within the grace; then say that it is cut off."""
         loop = asyncio.get_running_loop()
         self._background.deadline = loop.time() + self._snapshot.settings.server.shutdown_grace
         while self._may_wait() and loop.time() < self._background.deadline:
             await asyncio.wait(self._running.values(), timeout=_POLL)
+        self._background.cut()
+        if self._running and not self._pipe.is_deaf:
+            await asyncio.wait(self._running.values(), timeout=LAST_WORD)
         for task in list(self._running.values()):
             task.cancel()
 
@@ -265,6 +271,5 @@ def _is_modern(message: Message) -> bool:
     return isinstance(meta, dict) and PROTOCOL_VERSION_META_KEY in meta
 
 
-def _error(identifier: RequestId | None, error: BaseException) -> bytes:
-    wire = to_wire(error)
+def _error(identifier: RequestId | None, wire: Wire) -> bytes:
     return error_bytes(identifier, wire.code, wire.message, wire.data)

@@ -13,13 +13,14 @@ from gateway.context import Call, Principal
 from gateway.server.endpoint import Endpoint
 from gateway.server.headers import Headers
 from gateway.server.jsonrpc import Message, RequestId, result_bytes
+from gateway.server.outlet import reporter
 from gateway.server.record import Record
 from gateway.server.sessions import Owner, Session, Sessions, owner_of
 from gateway.server.sessions_http import expiry, with_changes
 from gateway.server.sessions_reader import Reader, frame
 from gateway.server.sessions_work import Brief, Work
 from gateway.server.snapshot import Snapshot
-from gateway.server.transport import Outcome, Transport, receive, reporter
+from gateway.server.transport import Outcome, Transport, receive
 
 VERSION: Final = "2024-11-05"
 _CANCELLED: Final = "notifications/cancelled"

@@ -150,10 +150,9 @@ class Live:
         """Be unready from now on; what runs has `grace` seconds left."""
         self.health.is_stopping = True
         deadline = asyncio.get_running_loop().time() + grace
-        self.current.background.deadline = deadline
         self._sessions.stop(deadline)
-        for front in self._retiring.values():
-            front.background.deadline = min(front.background.deadline, deadline)
+        for front in (self.current, *self._retiring.values()):
+            front.background.stop(deadline)
 
     async def close(self) -> None:
         """Close everything; the listener accepts no more and has waited for what it was serving."""

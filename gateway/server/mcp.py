@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -34,6 +34,7 @@ from gateway.context import Call
 from gateway.errors import ProtocolError
 from gateway.server import listen
 from gateway.server.admission import Admission
+from gateway.server.background import Background
 from gateway.server.dispatch import DispatchContext
 from gateway.server.jsonrpc import Message
 from gateway.server.outlet import Outlet
@@ -48,44 +49,10 @@ INVALID_PARAMS: Final = -32602
 _SERVER_INFO: Final = {"name": "mcp-database-gateway", "title": "MCP Database Gateway", "version": __version__}
 _LIST_TTL_MS: Final = 60_000
 _MAX_NAME: Final = 256
-_LOOK_AT_DEADLINE: Final = 0.5
 _INSTRUCTIONS: Final = (
     "Each tool runs one fixed SQL statement. Results are {rows, row_count, truncated}; "
     "when truncated is true, narrow the query with the tool's parameters."
 )
-
-
-class Background:
-    """Work that outlives its client: a write, once begun, is seen through for clients before 2026-07-28.
-
-    Attributes:
-        deadline: the event loop's time until which `drain` waits; set when the process begins to stop.
-    """
-
-    def __init__(self) -> None:
-        self.deadline = 0.0
-        self._tasks: set[asyncio.Task[Any]] = set()
-
-    async def see_through(self, work: Coroutine[Any, Any, ToolResult]) -> ToolResult:
-        """Run to the end even when the awaiting request is cancelled."""
-        task = asyncio.create_task(work)
-        self.adopt(task)
-        return await asyncio.shield(task)
-
-    def adopt(self, task: asyncio.Task[Any]) -> None:
-        """Wait for a task, too."""
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def drain(self) -> None:
-        """Wait until the deadline for what still runs, then cancel it."""
-        now = asyncio.get_running_loop().time
-        while self._tasks and (left := self.deadline - now()) > 0:
-            await asyncio.wait(self._tasks, timeout=min(left, _LOOK_AT_DEADLINE))  # which may come nearer meanwhile
-        late = tuple(self._tasks)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
 
 
 @dataclass(slots=True)
@@ -104,6 +71,7 @@ class Exchange:
         result: a tool call's outcome, once there is one.
         tool: the tool's name, once it is known to exist.
         address: the client's.
+        writes: whether it is the call of a tool that writes.
     """
 
     call: Call
@@ -117,6 +85,7 @@ class Exchange:
     result: ToolResult | None = None
     tool: str = ""
     address: str = ""
+    writes: bool = False
 
 
 Context = ServerRequestContext[Snapshot, Exchange]
@@ -140,7 +109,8 @@ async def _call_tool(exchange: Exchange, params: Mapping[str, Any], version: str
     tracing.current().enter(params.get("_meta"))
     started = time.perf_counter()
     work = _run(exchange, tool, arguments)
-    must_finish = tool.statement.writes and not exchange.is_modern
+    exchange.writes = tool.statement.writes
+    must_finish = exchange.writes and not exchange.is_modern
     try:
         result = await (exchange.background.see_through(work) if must_finish else work)
     except asyncio.CancelledError:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from gateway.server.jsonrpc import RequestId
+from mcp.shared.jsonrpc_dispatcher import progress_token_from_params
+
+from gateway.context import Report, ignore
+from gateway.server.jsonrpc import Message, RequestId, notification_bytes, wire_int
 from gateway.server.stream import Owner
 
 
@@ -42,3 +46,17 @@ class Outlet(Protocol):
             Refused: the client takes no stream.
             ConnectionError: it has left.
         """
+
+
+def reporter(outlet: Outlet, message: Message) -> Report:
+    """What turns a line of progress into a notification, if the client asked for progress."""
+    token = progress_token_from_params(message.params)
+    if token is None:
+        return ignore
+    steps = itertools.count(1)
+
+    def report(line: str) -> None:
+        params = {"progressToken": wire_int(token), "progress": next(steps), "message": line}
+        outlet.notify(notification_bytes("notifications/progress", params))
+
+    return report

@@ -16,7 +16,7 @@ from typing import Final
 
 from gateway.config.features import FeatureSettings
 from gateway.context import Principal
-from gateway.errors import ProtocolError, RateLimited, Refused
+from gateway.errors import ProtocolError, RateLimited, Refused, ShuttingDown
 from gateway.server.events import Announcements, Kind
 from gateway.server.jsonrpc import INVALID_REQUEST, RequestId, notification_bytes
 from gateway.server.listener import running
@@ -185,10 +185,11 @@ class Sessions:
 
         Raises:
             RateLimited: all of this owner's are busy.
-            Refused: 503 when all of all owners are, or the process stops.
+            Refused: 503 when all of all owners are.
+            ShuttingDown: the process stops.
         """
         if self._is_stopping:
-            raise Refused(503, _STOPPING)
+            raise ShuttingDown(_STOPPING)
         owned = self._of_owner.get(session.owner)
         if owned and len(owned) >= self._settings.max_sessions_per_client and not self._make_room(owned):
             raise RateLimited(_BUSY_SECONDS, "concurrency", _TOO_MANY)

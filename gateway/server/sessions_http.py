@@ -23,13 +23,14 @@ from gateway.errors import Refused
 from gateway.server.endpoint import Endpoint
 from gateway.server.headers import Headers
 from gateway.server.jsonrpc import Message, result_bytes
+from gateway.server.outlet import reporter
 from gateway.server.record import Record
 from gateway.server.sessions import Sessions, StreamableSession, owner_of
 from gateway.server.sessions_events import Stream
 from gateway.server.sessions_reader import Reader
 from gateway.server.sessions_work import Brief, Work
 from gateway.server.snapshot import Snapshot
-from gateway.server.transport import Outcome, Transport, accepts, receive, reporter
+from gateway.server.transport import Outcome, Transport, accepts, receive
 
 SESSION_ID: Final = "Mcp-Session-Id"
 STREAM_AFTER: Final = 1.0

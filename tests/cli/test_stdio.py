@@ -231,8 +231,26 @@ async def test_sigterm_ends_it_although_a_call_runs(tmp_path: Path) -> None:
         while "running" not in (await gateway.read())["params"]["message"]:
             pass
         gateway.process.send_signal(signal.SIGTERM)
+        assert (await gateway.read())["error"]["code"] == -32008
         async with asyncio.timeout(5):
             assert await gateway.process.wait() == 0
+
+
+async def test_what_outlasts_the_grace_is_answered(tmp_path: Path) -> None:
+    text = LOCAL + "server: {shutdown_grace: 100ms}\n"
+    async with child(tmp_path, text) as gateway:
+        await gateway.send(
+            call(1, "count_slowly", {"n": LONG}),
+            call(2, "rename_slowly", {"id": 1, "name": "Lost", "n": LONG}, progressToken="w"),
+        )
+        while "running" not in (await gateway.read())["params"]["message"]:
+            pass
+        late, _ = await gateway.close()
+        errors = {message["id"]: message["error"] for message in late if "id" in message}
+        assert {error["code"] for error in errors.values()} == {-32008}
+        assert "repeat it" in errors[1]["message"]
+        assert "may or may not" in errors[2]["message"]
+        assert gateway.process.returncode == 0
 
 
 async def test_listening_and_its_end(tmp_path: Path) -> None:
