@@ -18,7 +18,9 @@ from tests.server.streams import Client, Stream, settled, until
 from tests.world import CONFIGURATION as PLAIN
 from tests.world import World, envelope, open_world, routing
 
-CONFIGURATION = PLAIN.replace("port: 0}", "port: 0, shutdown_grace: 500ms}", 1) + "features: {SESSIONS, http_sse: true}\n"
+CONFIGURATION = (
+    PLAIN.replace("port: 0}", "port: 0, shutdown_grace: 500ms}", 1) + "features: {SESSIONS, http_sse: true}\n"
+)
 LONG = 10**9
 COUNT: dict[str, Any] = {"name": "count_slowly", "arguments": {"n": LONG}}
 WRITE: dict[str, Any] = {"name": "rename_slowly", "arguments": {"id": 1, "name": "Lost", "n": LONG}}
