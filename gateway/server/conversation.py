@@ -10,20 +10,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from mcp.server.lowlevel.server import Server
 from mcp.shared.inbound import InboundLadderRejection, classify_inbound_request
 from mcp_types import PROTOCOL_VERSION_META_KEY
 
 from gateway.context import Call
-from gateway.errors import ProtocolError, RateLimited, Wire, to_wire
+from gateway.errors import ProtocolError, RateLimited, Refused, Wire, to_wire
 from gateway.server import mcp
-from gateway.server.background import Background
 from gateway.server.door import new_correlation_id
 from gateway.server.ending import cut_off, note_failure, note_result
-from gateway.server.endpoint import Endpoint
+from gateway.server.endpoint import Endpoint, find_endpoint
 from gateway.server.events import Kind
+from gateway.server.front import Front
 from gateway.server.jsonrpc import (
     INVALID_REQUEST,
     Message,
@@ -34,14 +36,14 @@ from gateway.server.jsonrpc import (
     result_bytes,
 )
 from gateway.server.listener import LAST_WORD
+from gateway.server.live import Live
 from gateway.server.local import Identity
 from gateway.server.outlet import reporter
 from gateway.server.pipe import Pipe
+from gateway.server.pipe_way import Way
 from gateway.server.record import Record
 from gateway.server.snapshot import Snapshot
-from gateway.server.stream import Owner
 from gateway.server.transport import ASSUMED_VERSION, MAX_METHOD
-from gateway.server.watch import Watch
 from gateway.telemetry import logs
 
 MAX_REQUESTS: Final = 128
@@ -51,46 +53,13 @@ _LONG: Final = 3600.0
 _log: Final = logging.getLogger("gateway.server")
 
 
-class _Way:
-    """The way back of one request: the pipe, which all of them share."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The door in the configuration of the moment."""
 
-    def __init__(self, pipe: Pipe) -> None:
-        self._pipe = pipe
-        self.notify = pipe.notify
-
-    async def hold(self, owner: Owner, identifier: RequestId | None) -> _Line:
-        """An answer that stays open for as long as its request does."""
-        return _Line(self._pipe, owner)
-
-
-class _Line:
-    """What is said for a request that stays open; a pipe needs nothing to be kept alive."""
-
-    def __init__(self, pipe: Pipe, owner: Owner) -> None:
-        self.write = pipe.post
-        self._pipe = pipe
-        self._owner = owner
-        self._result: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-
-    @property
-    def is_writable(self) -> bool:
-        """Whether the client keeps up with what it is told."""
-        return self._pipe.keeps_up
-
-    def keep_alive(self) -> None:
-        """Nothing."""
-
-    def end(self, result: Mapping[str, Any]) -> None:
-        """Let the request be answered."""
-        if not self._result.done():
-            self._result.set_result(dict(result))
-
-    async def until_ended(self) -> dict[str, Any]:
-        """The answer."""
-        try:
-            return await self._result
-        finally:
-            self._owner.lost()
+    front: Front
+    endpoint: Endpoint
+    server: Server[Snapshot]
 
 
 class Conversation:
@@ -98,32 +67,23 @@ class Conversation:
 
     Args:
         pipe: the client.
-        snapshot: what is served.
-        endpoint: the door.
+        live: the configuration in force, one after the other.
+        base_url: the listener's, which tokens may be for.
+        toolset: whose tools are served; all of them when empty.
         identity: who the client is.
-        background: where a write goes on that was cancelled.
-        watch: is told of every request.
+
+    Attributes:
+        live: as given.
     """
 
-    def __init__(
-        self,
-        pipe: Pipe,
-        snapshot: Snapshot,
-        endpoint: Endpoint,
-        identity: Identity,
-        background: Background,
-        watch: Watch,
-    ) -> None:
+    def __init__(self, pipe: Pipe, live: Live, base_url: str, toolset: str, identity: Identity) -> None:
+        self.live = live
         self._pipe = pipe
-        self._snapshot = snapshot
-        self._endpoint = endpoint
+        self._base_url = base_url
+        self._toolset = toolset
         self._identity = identity
-        self._background = background
-        self._watch = watch
-        self._admission = snapshot.admission
-        self._listening = snapshot.listening
-        self._announcements = snapshot.listening.announcements
-        self._server = mcp.build_server(endpoint.about, tells_of_changes=True)
+        self._announcements = live.current.snapshot.listening.announcements
+        self._place: _Place | None = None
         self._version = ASSUMED_VERSION
         self._is_greeted = False
         self._is_hurried = False
@@ -142,8 +102,7 @@ class Conversation:
     async def _receive(self, line: bytes | None, group: asyncio.TaskGroup) -> None:
         try:
             if line is None:
-                limit = self._snapshot.settings.server.max_request_bytes
-                raise ProtocolError(INVALID_REQUEST, f"The message is larger than {limit} bytes.")
+                raise ProtocolError(INVALID_REQUEST, f"The message is larger than {self._pipe.limit} bytes.")
             message = parse(line)
             if message.id is None:
                 return self._take_note(message)
@@ -175,46 +134,74 @@ class Conversation:
         correlation_id = new_correlation_id()
         logs.correlation_id.set(correlation_id)
         record = Record("STDIO", "local", method=message.method[:MAX_METHOD])
-        trace = self._watch.begin({})
+        watch, front = self.live.watch, self.live.current
+        trace = watch.begin({})
+        front.enter()
         try:
-            body = await self._answer(message, correlation_id, record)
+            body = await self._answer(front, message, correlation_id, record)
         except asyncio.CancelledError:
             record.outcome = "cancelled"
             raise
         finally:
-            self._watch.end(record, trace, correlation_id, "stdio")
+            front.leave()
+            watch.end(record, trace, correlation_id, "stdio")
         await self._write(body)
 
-    async def _answer(self, message: Message, correlation_id: str, record: Record) -> bytes:
-        snapshot, deadline = self._snapshot, asyncio.get_running_loop().time()
+    async def _answer(self, front: Front, message: Message, correlation_id: str, record: Record) -> bytes:
         exchange: mcp.Exchange | None = None
         task = asyncio.current_task()
-        self._background.enter(task)
+        front.background.enter(task)
         try:
-            principal = await self._identity.principal(snapshot)
-            record.client = principal.client_id or principal.subject
-            await self._admission.admit(principal)
-            outlet, is_modern = _Way(self._pipe), _is_modern(message)
-            deadline += snapshot.settings.server.call_timeout
-            call = Call(correlation_id, principal, deadline, reporter(outlet, message), record.marks)
-            catalog, admission = self._endpoint.catalog(snapshot), self._admission
-            exchange = mcp.Exchange(
-                call, snapshot, catalog, outlet, self._background, admission, self._listening, is_modern
-            )
-            exchange.address = record.address
-            result = await mcp.handle(self._server, exchange, message, self._version_of(message, is_modern))
+            place = self._find_place(front)
+            exchange = await self._begin(place, message, correlation_id, record)
+            version = self._version_of(message, exchange.is_modern)
+            result = await mcp.handle(place.server, exchange, message, version)
             self._note(message, result)
             note_result(exchange, record)
             return result_bytes(message.id, result)
         except asyncio.CancelledError:
-            if not self._background.is_over:
+            if not front.background.is_over:
                 raise
             return _error(message.id, note_failure(cut_off(exchange), message, exchange, record))
         except Exception as error:  # noqa: BLE001 - whatever failed, the client gets an answer that says nothing of it
             return _error(message.id, note_failure(error, message, exchange, record))
         finally:
-            self._background.leave(task)
+            front.background.leave(task)
             record.tool = exchange.tool if exchange is not None else ""
+
+    async def _begin(self, place: _Place, message: Message, correlation_id: str, record: Record) -> mcp.Exchange:
+        """Let the client in, with what it asks."""
+        snapshot, deadline = place.front.snapshot, asyncio.get_running_loop().time()
+        principal = await self._identity.principal(snapshot, place.endpoint)
+        record.client = principal.client_id or principal.subject
+        await snapshot.admission.admit(principal)
+        way = Way(self._pipe)
+        deadline += snapshot.settings.server.call_timeout
+        call = Call(correlation_id, principal, deadline, reporter(way, message), record.marks)
+        return mcp.Exchange(
+            call,
+            snapshot,
+            place.endpoint.catalog(snapshot),
+            way,
+            place.front.background,
+            snapshot.admission,
+            snapshot.listening,
+            _is_modern(message),
+            address=record.address,
+        )
+
+    def _find_place(self, front: Front) -> _Place:
+        """The door as the configuration has it, looked for once in each.
+
+        Raises:
+            Refused: it has none of this name any more.
+        """
+        if self._place is None or self._place.front is not front:
+            endpoint = find_endpoint(front.snapshot.settings, self._base_url, self._toolset)
+            if endpoint is None:
+                raise Refused(404, "This toolset is not configured any more; start with another one.")
+            self._place = _Place(front, endpoint, mcp.build_server(endpoint.about, tells_of_changes=True))
+        return self._place
 
     def _version_of(self, message: Message, is_modern: bool) -> str:
         if not is_modern:
@@ -256,10 +243,12 @@ class Conversation:
     async def _finish(self) -> None:
         """Answer what runs, as long as somebody reads it and within the grace; then say that it is cut off."""
         loop = asyncio.get_running_loop()
-        self._background.deadline = loop.time() + self._snapshot.settings.server.shutdown_grace
-        while self._may_wait() and loop.time() < self._background.deadline:
+        grace = self.live.current.snapshot.settings.server.shutdown_grace
+        until = loop.time() + grace
+        self.live.stop(grace)
+        while self._may_wait() and loop.time() < until:
             await asyncio.wait(self._running.values(), timeout=_POLL)
-        self._background.cut()
+        self.live.cut()
         if self._running and not self._pipe.is_deaf:
             await asyncio.wait(self._running.values(), timeout=LAST_WORD)
         for task in list(self._running.values()):

@@ -277,6 +277,46 @@ async def test_listening_and_its_end(tmp_path: Path) -> None:
         assert (last["id"], last["result"]["resultType"]) == ("s", "complete")
 
 
+async def test_changed_files_are_read_and_told_of_once(tmp_path: Path) -> None:
+    more = "  more: {description: More., source: shop, any_scopes: ['customers:read'], statement: select 1 as one}\n"
+    async with child(tmp_path, LOCAL, "--log-level", "info") as gateway:
+        await gateway.ask(HELLO)
+        wanted = {"notifications": {"toolsListChanged": True}}
+        await gateway.send(INITIALIZED, envelope("subscriptions/listen", wanted, identifier="s"))
+        assert (await gateway.read())["method"] == "notifications/subscriptions/acknowledged"
+        await gateway.send(call(1, "count_slowly", {"n": 3_000_000}))
+        (tmp_path / "stdio.yaml").write_text(LOCAL + more)
+        told, answers = [], []
+        while len(told) < 2 or not answers:
+            message = await gateway.read()
+            (answers if "id" in message else told).append(message)
+        assert {message["method"] for message in told} == {"notifications/tools/list_changed"}
+        assert sorted(SUBSCRIPTION_ID_META_KEY in message["params"].get("_meta", {}) for message in told) == [
+            False,
+            True,
+        ]
+        assert answers[0]["result"]["structuredContent"]["rows"] == [{"counted": 3_000_000}]
+        assert (await gateway.ask(call(2, "more", {})))["result"]["structuredContent"]["rows"] == [{"one": 1}]
+        (tmp_path / "stdio.yaml").write_text(LOCAL.replace("tools:", "tolls:"))
+        late, errors = await gateway.close()
+        assert [message["id"] for message in late] == ["s"]
+        assert errors.count("configuration reloaded") == 1
+
+
+async def test_a_toolset_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
+    named = LOCAL + "toolsets: {one: {tools: [customer_by_id]}}\n"
+    async with child(tmp_path, named, "--toolset", "one") as gateway:
+        listed = await gateway.ask(legacy(1, "tools/list"))
+        assert [tool["name"] for tool in listed["result"]["tools"]] == ["customer_by_id"]
+        await gateway.ask(HELLO)
+        await gateway.send(INITIALIZED)
+        (tmp_path / "stdio.yaml").write_text(LOCAL)
+        assert (await gateway.read())["method"] == "notifications/tools/list_changed"
+        answer = await gateway.ask(legacy(2, "tools/list"))
+        assert answer["error"]["code"] == -32006
+        assert "toolset" in answer["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -168,7 +168,7 @@ def _sessions(gateway: Served, count: int) -> list[str]:
 
 
 def _streams(gateway: Served, sessions: list[str], stack: ExitStack, words: bytes = b"retry:") -> list[Client]:
-    version = {"MCP-Protocol-Version": HELLO["protocolVersion"]}
+    version = {"MCP-Protocol-Version": str(HELLO["protocolVersion"])}
     requests = [gateway.request("GET", None, {"Mcp-Session-Id": each, **version}) for each in sessions]
     return _open(gateway, requests, words, stack)
 
