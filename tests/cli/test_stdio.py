@@ -286,7 +286,8 @@ async def test_changed_files_are_read_and_told_of_once(tmp_path: Path) -> None:
         assert (await gateway.read())["method"] == "notifications/subscriptions/acknowledged"
         await gateway.send(call(1, "count_slowly", {"n": 3_000_000}))
         (tmp_path / "stdio.yaml").write_text(LOCAL + more)
-        told, answers = [], []
+        told: list[dict[str, Any]] = []
+        answers: list[dict[str, Any]] = []
         while len(told) < 2 or not answers:
             message = await gateway.read()
             (answers if "id" in message else told).append(message)

@@ -167,10 +167,10 @@ def _sessions(gateway: Served, count: int) -> list[str]:
     return [match[1].decode() for match in found if match]
 
 
-def _streams(gateway: Served, sessions: list[str], stack: ExitStack, words: bytes = b"retry:") -> list[Client]:
+def _streams(gateway: Served, sessions: list[str], stack: ExitStack) -> list[Client]:
     version = {"MCP-Protocol-Version": str(HELLO["protocolVersion"])}
     requests = [gateway.request("GET", None, {"Mcp-Session-Id": each, **version}) for each in sessions]
-    return _open(gateway, requests, words, stack)
+    return _open(gateway, requests, b"retry:", stack)
 
 
 def _settle(gateway: Served) -> None:
@@ -206,14 +206,11 @@ def _play(gateway: Served, count: int, tally: Tally) -> None:
         assert max(listener, session) < MOST_BYTES
         _reload_twice(gateway)
         listeners += warm[:_WARM]
-        for client in listeners:
+        streams += warm[_WARM:]
+        for client in [*listeners, *streams]:
             assert client.until(b"list_changed").count(b"list_changed") == 1
-        # Streams of sessions end with each reload, and their clients come back.
-        for client in [*streams, *warm[_WARM:]]:
-            assert b"list_changed" not in client.rest()
-        again = _streams(gateway, sessions[:_AT_ONCE], stack, b"list_changed")
         gateway.process.send_signal(signal.SIGTERM)
-        for client in [*listeners, *again]:
+        for client in [*listeners, *streams]:
             assert b"list_changed" not in client.rest()
         assert all(b'"mcp-database-gateway/ended":"shutdown"' in client.heard for client in listeners)
         assert gateway.process.wait(PATIENCE) == 0
