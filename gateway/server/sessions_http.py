@@ -126,7 +126,7 @@ class SessionTransport:
             if request.method != "POST":
                 raise Refused(405, f"{request.method} is for sessions of revisions before 2026-07-28.")
             return await self._stateless.serve(request, snapshot, principal, correlation_id, record)
-        session = self._session(request, principal, version)
+        session = self._session(request, principal)
         headers = {"X-Request-ID": correlation_id}
         if request.method == "POST":
             message, deadline = await receive(request, snapshot, record)
@@ -141,16 +141,14 @@ class SessionTransport:
             return web.Response(status=204, headers=headers)
         return await self._get(request, session, principal, snapshot.settings, headers, record)
 
-    def _session(self, request: web.BaseRequest, principal: Principal, version: str | None) -> StreamableSession | None:
-        """The session that a request names, None when it names none."""
+    def _session(self, request: web.BaseRequest, principal: Principal) -> StreamableSession | None:
+        """The session that a request names, None when it names none; its revision counts, whatever a header says."""
         identifiers = request.headers.getall(SESSION_ID, [])
         if not identifiers:
             return None
         session = self._sessions.find(identifiers, principal, self._endpoint.path)
         if not isinstance(session, StreamableSession):
             raise TypeError("a session of another transport has the path of this one")
-        if version is not None and version != session.version:
-            raise Refused(400, f"MCP-Protocol-Version must be {session.version}, as initialize agreed.")
         return session
 
     async def _initialize(self, message: Message, call: Call, snapshot: Snapshot, record: Record) -> web.Response:
