@@ -90,7 +90,7 @@ async def place(postgresql: PostgresqlServer, tmp_path_factory: pytest.TempPathF
                 (folder / sessions).mkdir()
                 text = CONFIGURATION.replace("SESSIONS", sessions)
                 worlds.append(await stack.enter_async_context(open_world(folder / sessions, text, environment)))
-            yield Place(*worlds, admin, folder, environment)
+            yield Place(worlds[0], worlds[1], admin, folder, environment)
     finally:
         await admin.execute("drop table written")
         await admin.close()
@@ -199,10 +199,13 @@ async def _written(place: Place, way: str) -> int:
     return int(await place.admin.fetchval("select count(*) from written where way = $1", way))
 
 
+def _writing(way: str) -> dict[str, Any]:
+    return {"name": "write", "arguments": {"way": way}}
+
+
 async def test_a_write_of_an_older_client_is_seen_through(place: Place) -> None:
     """Cancelled in a session, on HTTP+SSE, and by leaving."""
-    writing = lambda way: {"name": "write", "arguments": {"way": way}}  # noqa: E731
-    body = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": writing("left")}
+    body = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": _writing("left")}
     world = place.world
     client = Client(world, subject="clerk")
     await client.initialize()
@@ -211,7 +214,7 @@ async def test_a_write_of_an_older_client_is_seen_through(place: Place) -> None:
         connected(world, subject="clerk") as sse,
         _leaving(place.stateless, body, {"MCP-Protocol-Version": "2025-11-25"}, "clerk"),
     ):
-        message = {"jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": writing("sse")}
+        message = {"jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": _writing("sse")}
         assert (await sse.post(message, client="clerk")).status == 202
         await place.until_running(3)
         await client.cancel(stream.request_id)

@@ -102,7 +102,7 @@ async def test_a_listener_that_does_not_read(world: World, monkeypatch: pytest.M
     with asking(world, token, body, routing(body)):
         await until(lambda: len(listening) == 1, 10.0)
         (hearer,) = [each for each in world.gateway.announcements._hearers if hasattr(each, "_line")]
-        stream = hearer._line._stream  # type: ignore[attr-defined]
+        stream = hearer._line._stream
         for _ in range(200_000):
             hearer.tell(Kind.TOOLS)
             if not stream.is_writable:
