@@ -14,6 +14,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from gateway.errors import Refused
+from gateway.resilience.alarms import Alarms
 from gateway.server import stream
 from gateway.server.headers import Headers
 from gateway.server.jsonrpc import RequestId, result_bytes
@@ -25,6 +26,8 @@ KEEP_ALIVE: Final = 15.0
 """Seconds between comment lines on a silent stream."""
 MAX_PENDING: Final = 64
 """Progress lines kept for a slow reader; older ones are dropped, which keeps the sequence rising."""
+
+_OK: Final = 200
 
 
 def _event(message: bytes) -> bytes:
@@ -144,14 +147,22 @@ class Answer:
         request: the POST.
         own: headers of this answer, in either form.
         headers: those that every answer carries; the listener adds them where no stream was opened.
+        alarms: one opens the stream of work that runs long.
         record: the request's log line, which is written later where the answer stays open.
         may_stream: whether the client accepts `text/event-stream`.
     """
 
-    __slots__ = ("_headers", "_may_stream", "_own", "_record", "_request", "_stream", "_timer")
+    __slots__ = ("_alarms", "_headers", "_may_stream", "_own", "_record", "_request", "_stream")
 
     def __init__(
-        self, request: web.BaseRequest, own: dict[str, str], headers: Headers, record: Record, *, may_stream: bool
+        self,
+        request: web.BaseRequest,
+        own: dict[str, str],
+        headers: Headers,
+        alarms: Alarms,
+        record: Record,
+        *,
+        may_stream: bool,
     ) -> None:
         self._request = request
         self._own = own
@@ -159,9 +170,9 @@ class Answer:
         self._record = record
         self._may_stream = may_stream
         self._stream: _Stream | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarms = alarms
         if may_stream:
-            self._timer = asyncio.get_running_loop().call_later(STREAM_AFTER, self._open)
+            alarms.set(self, asyncio.get_running_loop().time() + STREAM_AFTER, self._open)
 
     def notify(self, message: bytes) -> None:
         """Send a notification ahead of the result; never blocks, and is dropped where no stream may be."""
@@ -177,32 +188,30 @@ class Answer:
         """
         if not self._may_stream:
             raise Refused(406, "Accept must include text/event-stream: this method answers with a stream.")
-        self._stop_timer()
+        self._alarms.unset(self)
         held = Held(owner, identifier, self._record)
         await held.open(self._request, self._streaming())
         return held
 
     async def finish(self, message: bytes, status: int, headers: Mapping[str, str] | None = None) -> web.StreamResponse:
         """Send the result or error; on a stream the status has long been 200."""
-        self._stop_timer()
+        self._alarms.unset(self)
         if self._stream is not None:
             return await self._stream.end(message)
+        if status == _OK and not headers:
+            return self._headers.reply(self._request, self._own, message)
         said = {**self._own, **headers} if headers else self._own
         return web.Response(body=message, status=status, content_type="application/json", headers=said)
 
     async def abandon(self) -> None:
         """Stop writing, because the work was cancelled."""
-        self._stop_timer()
+        self._alarms.unset(self)
         if self._stream is not None:
             await self._stream.abandon()
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
     def _open(self) -> _Stream:
         if self._stream is None:
-            self._stop_timer()
+            self._alarms.unset(self)
             self._stream = _Stream(self._request, self._streaming())
         return self._stream
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from mcp.server.lowlevel.server import Server
 from mcp.shared.inbound import InboundLadderRejection, classify_inbound_request
 from mcp_types import PROTOCOL_VERSION_META_KEY
 
@@ -42,7 +41,6 @@ from gateway.server.outlet import reporter
 from gateway.server.pipe import Pipe
 from gateway.server.pipe_way import Way
 from gateway.server.record import Record
-from gateway.server.snapshot import Snapshot
 from gateway.server.transport import ASSUMED_VERSION, MAX_METHOD
 from gateway.telemetry import logs
 
@@ -59,7 +57,7 @@ class _Place:
 
     front: Front
     endpoint: Endpoint
-    server: Server[Snapshot]
+    server: mcp.McpServer
 
 
 class Conversation:

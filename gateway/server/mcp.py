@@ -32,11 +32,12 @@ from pydantic import ValidationError
 from gateway import __version__
 from gateway.context import Call
 from gateway.errors import ProtocolError
-from gateway.server import listen
+from gateway.server import judge, listen
 from gateway.server.admission import Admission
 from gateway.server.background import Background
 from gateway.server.dispatch import DispatchContext
 from gateway.server.jsonrpc import Message
+from gateway.server.listings import Listings
 from gateway.server.outlet import Outlet
 from gateway.server.snapshot import Snapshot
 from gateway.telemetry import tracing
@@ -71,7 +72,7 @@ class Exchange:
         result: a tool call's outcome, once there is one.
         tool: the tool's name, once it is known to exist.
         address: the client's.
-        writes: whether it is the call of a tool that writes.
+        is_judged: whether the request is known to be one of its revision.
     """
 
     call: Call
@@ -85,7 +86,19 @@ class Exchange:
     result: ToolResult | None = None
     tool: str = ""
     address: str = ""
-    writes: bool = False
+    is_judged: bool = False
+    _called: Tool | None = None
+
+    def require(self, name: str, arguments: Mapping[str, Any]) -> Tool:
+        """The tool that is called, decided once; see `Catalog.require` for what this raises."""
+        if self._called is None:
+            self._called = self.catalog.require(name, self.call.principal, arguments)
+        return self._called
+
+    @property
+    def writes(self) -> bool:
+        """Whether it is the call of a tool that writes."""
+        return self._called is not None and self._called.statement.writes
 
 
 Context = ServerRequestContext[Snapshot, Exchange]
@@ -103,13 +116,12 @@ async def _list_tools(ctx: Context, params: types.PaginatedRequestParams) -> dic
 
 async def _call_tool(exchange: Exchange, params: Mapping[str, Any], version: str) -> dict[str, Any]:
     """Run a tool; a failed call is a result, too."""
-    call, catalog, arguments = exchange.call, exchange.catalog, params.get("arguments") or {}
-    tool = catalog.require(params["name"], call.principal, arguments)
+    call, arguments = exchange.call, params.get("arguments") or {}
+    tool = exchange.require(params["name"], arguments)
     exchange.tool = tool.name
     tracing.current().enter(params.get("_meta"))
     started = time.perf_counter()
     work = _run(exchange, tool, arguments)
-    exchange.writes = tool.statement.writes
     must_finish = exchange.writes and not exchange.is_modern
     try:
         result = await (exchange.background.see_through(work) if must_finish else work)
@@ -124,11 +136,10 @@ async def _call_tool(exchange: Exchange, params: Mapping[str, Any], version: str
 async def _run(exchange: Exchange, tool: Tool, arguments: Mapping[str, Any]) -> ToolResult:
     """The call, counted for as long as it runs, and recorded: also when its client has left."""
     call, snapshot = exchange.call, exchange.snapshot
-    run = partial(execute, call, exchange.catalog, snapshot.sources, tool.name, arguments)
+    source = snapshot.sources[tool.source]
+    run = partial(execute, call, tool, source, arguments)
     async with exchange.admission.running(call, tool.name):
-        return await audited(
-            snapshot.audit, call, exchange.address, tool, snapshot.sources[tool.source], arguments, run
-        )
+        return await audited(snapshot.audit, call, exchange.address, tool, source, arguments, run)
 
 
 def _empty_list(key: str) -> Callable[[Context, types.PaginatedRequestParams], Awaitable[dict[str, Any]]]:
@@ -157,10 +168,16 @@ _EMPTY_LISTS: Final = {
 }
 
 
-class _Server(Server[Snapshot]):
-    """The SDK's server; it tells of changed tools, though not through the SDK's own handler."""
+class McpServer(Server[Snapshot]):
+    """The SDK's server; it tells of changed tools, though not through the SDK's own handler.
+
+    Attributes:
+        tells_of_changes: whether clients of the handshake era hear of them, too.
+        listings: what it has listed.
+    """
 
     tells_of_changes = False
+    listings: Listings
 
     def get_capabilities(
         self, *args: Any, protocol_version: str | None = None, **named: Any
@@ -172,15 +189,15 @@ class _Server(Server[Snapshot]):
         return found
 
 
-def build_server(about: str = "", *, tells_of_changes: bool = False) -> Server[Snapshot]:
-    """The SDK's server with our handlers; one for each door, the snapshot comes with each request.
+def build_server(about: str = "", *, tells_of_changes: bool = False) -> McpServer:
+    """The SDK's server with our handlers; one for each door of a configuration.
 
     Args:
         about: what is told of the door before anything else.
         tells_of_changes: whether clients of the handshake era hear of changed tools, too.
     """
     private, public = CacheHint(_LIST_TTL_MS, "private"), CacheHint(_LIST_TTL_MS, "public")
-    server = _Server(
+    server = McpServer(
         _SERVER_INFO["name"],
         title=_SERVER_INFO["title"],
         version=__version__,
@@ -194,6 +211,7 @@ def build_server(about: str = "", *, tells_of_changes: bool = False) -> Server[S
         },
     )
     server.tells_of_changes = tells_of_changes
+    server.listings = Listings()
     server.add_request_handler("tools/list", types.PaginatedRequestParams, _list_tools)
     for method, key in _EMPTY_LISTS.items():
         server.add_request_handler(method, types.PaginatedRequestParams, _empty_list(key))
@@ -229,26 +247,48 @@ def _envelope(result: ToolResult, version: str) -> dict[str, Any]:
     return envelope
 
 
-async def handle(server: Server[Snapshot], exchange: Exchange, message: Message, version: str) -> dict[str, Any]:
-    """Judge one request by the client's revision and run it.
+async def _listed(server: McpServer, exchange: Exchange, message: Message, version: str) -> orjson.Fragment:
+    """The result of `tools/list`, made once for each view of the tools, and anew when a table's shape changes."""
+    validate_client_request(message.method, version, message.params)
+    shapes = tuple(source.shapes_version for source in exchange.snapshot.sources.values())
+    key = (version, exchange.catalog.view(exchange.call.principal), shapes)
+    kept = server.listings.get(key)
+    if kept is None:
+        kept = orjson.dumps(await _dispatch(server, exchange, message, version))
+        server.listings.put(key, kept)
+    return orjson.Fragment(kept)
+
+
+async def _dispatch(server: McpServer, exchange: Exchange, message: Message, version: str) -> dict[str, Any]:
+    """What the SDK's `serve_one` does, without unwinding the connection's exit stack: nothing of ours is put on it.
+
+    What clients say of themselves was judged with the request and is not used.
+    """
+    runner = ServerRunner(server, Connection.from_envelope(version, None, None), exchange.snapshot)
+    context = DispatchContext(message.id or 0, ServerMessageMetadata(request_context=exchange), exchange.outlet)
+    return await runner.on_request(context, message.method, message.params)
+
+
+async def handle(server: McpServer, exchange: Exchange, message: Message, version: str) -> Any:
+    """Judge one request by the client's revision and run it; the result as orjson writes it.
 
     Raises:
         GatewayError: a failure with a name; what the SDK refused comes as ProtocolError, in its words.
     """
     try:
-        if message.method == "tools/call":
-            validate_client_request(message.method, version, message.params)
-            return await _call_tool(exchange, message.params or {}, version)
+        if message.method == judge.CALL:
+            params = message.params or {}
+            if not exchange.is_judged and not judge.is_plain(version, params):
+                validate_client_request(message.method, version, message.params)
+            return await _call_tool(exchange, params, version)
         if message.method == listen.METHOD and version in MODERN_PROTOCOL_VERSIONS:
             validate_client_request(message.method, version, message.params)
             principal, settings = exchange.call.principal, exchange.snapshot.settings
             about = {SERVER_INFO_META_KEY: _SERVER_INFO}
             return await exchange.listening.serve(principal, exchange.outlet, message, settings, about)
-        # What `serve_one` does, without unwinding the connection's exit stack: nothing of ours is ever put on it.
-        # What clients say of themselves was judged with the request and is not used.
-        runner = ServerRunner(server, Connection.from_envelope(version, None, None), exchange.snapshot)
-        context = DispatchContext(message.id or 0, ServerMessageMetadata(request_context=exchange), exchange.outlet)
-        return await runner.on_request(context, message.method, message.params)
+        if message.method == "tools/list" and "cursor" not in (message.params or {}):
+            return await _listed(server, exchange, message, version)
+        return await _dispatch(server, exchange, message, version)
     except MCPError as error:
         raise ProtocolError(error.error.code, error.error.message, data=error.error.data) from error
     except ValidationError as error:

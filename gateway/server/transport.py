@@ -28,7 +28,8 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from gateway.context import Call, Principal
 from gateway.errors import GatewayError, ProtocolError, Refused, Wire
-from gateway.server import mcp
+from gateway.resilience.alarms import Alarms
+from gateway.server import judge, mcp
 from gateway.server.admission import Admission
 from gateway.server.answer import Answer
 from gateway.server.background import Background
@@ -152,6 +153,7 @@ class Transport:
         self._admission = admission
         self._listening = listening
         self._headers = headers
+        self._alarms = Alarms()
 
     async def serve(
         self, request: web.BaseRequest, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
@@ -168,7 +170,8 @@ class Transport:
         takes_json, takes_stream = accepts(request.headers.get(hdrs.ACCEPT, "*/*"))
         if not takes_json and not takes_stream:
             raise Refused(406, "Accept must include application/json, and text/event-stream for streams.")
-        answer = Answer(request, {"X-Request-ID": correlation_id}, self._headers, record, may_stream=takes_stream)
+        own = {"X-Request-ID": correlation_id}
+        answer = Answer(request, own, self._headers, self._alarms, record, may_stream=takes_stream)
         try:
             call = Call(correlation_id, principal, deadline, reporter(answer, message), record.marks)
             exchange = self.exchange(call, snapshot, answer, record, is_modern=is_modern)
@@ -261,23 +264,30 @@ def _protocol_version(request: web.BaseRequest, exchange: mcp.Exchange, message:
     Raises:
         ProtocolError: the modern ladder refused it.
     """
+    headers = request.headers
+    version = headers.get(MCP_PROTOCOL_VERSION_HEADER, ASSUMED_VERSION)
     if not exchange.is_modern:
-        return request.headers.get(MCP_PROTOCOL_VERSION_HEADER, ASSUMED_VERSION)
-    if duplicated := find_duplicated_routing_header(request.headers.items()):
-        raise ProtocolError(HEADER_MISMATCH, f"{duplicated} header appears more than once")
-    route = classify_inbound_request(message.body, headers=request.headers)
-    if isinstance(route, InboundLadderRejection):
-        raise _rejected(route)
-    if message.method == "tools/call":
-        _check_param_headers(request, exchange, message.params or {})
-    return route.protocol_version
+        return version
+    params = message.params or {}
+    is_call = message.method == judge.CALL
+    exchange.is_judged = is_call and judge.is_plain(version, params) and judge.agrees(headers, params)
+    if not exchange.is_judged:
+        if duplicated := find_duplicated_routing_header(headers.items()):
+            raise ProtocolError(HEADER_MISMATCH, f"{duplicated} header appears more than once")
+        route = classify_inbound_request(message.body, headers=headers)
+        if isinstance(route, InboundLadderRejection):
+            raise _rejected(route)
+        version = route.protocol_version
+    if is_call:
+        _check_param_headers(request, exchange, params)
+    return version
 
 
 def _check_param_headers(request: web.BaseRequest, exchange: mcp.Exchange, params: Mapping[str, object]) -> None:
     name, arguments = params.get("name"), params.get("arguments") or {}
     if not isinstance(name, str) or not isinstance(arguments, dict):
         return
-    tool = exchange.catalog.require(name, exchange.call.principal, arguments)
+    tool = exchange.require(name, arguments)
     if tool.parameters.takes_headers:
         rejection = validate_mcp_param_headers(tool.input_schema, arguments, request.headers)
         if rejection is not None:

@@ -11,14 +11,16 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, TextIO
 
 import orjson
 
 from gateway.telemetry import tracing
+from gateway.telemetry.lines import Lines
 
 correlation_id: contextvars.ContextVar[str] = contextvars.ContextVar("correlation_id", default="")
 """The id of the request being served; for log records only, never for decisions."""
@@ -34,10 +36,16 @@ def bounded(value: Any) -> Any:
     return value
 
 
+@lru_cache(maxsize=2)
+def _second(moment: int) -> str:
+    """A second of Unix time in UTC (RFC 3339); many lines share one."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def _head(moment: float, level: str, logger: str, event: str) -> dict[str, Any]:
     """What every line begins with: time, level, logger, event, ids."""
     fields: dict[str, Any] = {
-        "time": datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds"),
+        "time": f"{_second(int(moment))}.{int(moment % 1 * 1000):03d}+00:00",
         "level": level,
         "logger": logger,
         "event": bounded(event),
@@ -60,7 +68,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 def _line(fields: Mapping[str, Any]) -> str:
     try:
-        return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        return orjson.dumps(fields, default=str).decode()
     except TypeError:  # large integers and lone surrogates; a caller must not be able to keep a line from being written
         return json.dumps(fields, default=str, separators=(",", ":"))
 
@@ -73,11 +81,11 @@ def event(logger: logging.Logger, name: str, fields: dict[str, Any]) -> None:
     """
     if not logger.isEnabledFor(logging.INFO):
         return
-    match logging.getLogger().handlers:
-        case [_LineHandler() as handler]:
-            handler.write(_line(_head(time.time(), "info", logger.name, name) | fields))
-        case _:
-            logger.info(name, extra=fields)
+    handlers = logging.root.handlers
+    if len(handlers) == 1 and isinstance(handler := handlers[0], _LineHandler):
+        handler.write(_line(_head(time.time(), "info", logger.name, name) | fields))
+    else:
+        logger.info(name, extra=fields)
 
 
 class _LineHandler(logging.StreamHandler[TextIO]):
@@ -88,7 +96,7 @@ class _LineHandler(logging.StreamHandler[TextIO]):
         try:
             with self.lock or nullcontext():
                 self.stream.write(line + self.terminator)
-                self.flush()
+                self.stream.flush()
         except Exception:  # noqa: BLE001 - as in `StreamHandler.emit`
             self.handleError(logging.makeLogRecord({"msg": line}))
 
@@ -131,3 +139,27 @@ def configure(*, style: str = "json", level: str = "INFO", stream: TextIO | None
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in ("mcp", "httpx", "httpx2", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+@contextmanager
+def in_background() -> Iterator[None]:
+    """Have lines written by a thread while the block runs; a reader that stops reading then stops nothing else."""
+    match logging.getLogger().handlers:
+        case [logging.StreamHandler() as handler]:
+            pass
+        case _:
+            raise RuntimeError("configure the log first")
+
+    def lost(count: int) -> str:
+        fields = {"name": __name__, "levelname": "WARNING", "msg": "log lines left out", "count": count}
+        return handler.format(logging.makeLogRecord(fields)) + handler.terminator
+
+    before = handler.stream
+    before.flush()
+    lines = Lines(before.fileno(), lost)
+    handler.setStream(lines)
+    try:
+        yield
+    finally:
+        handler.setStream(before)
+        lines.finish()
