@@ -15,6 +15,7 @@ class Counters:
         misses: tokens that were not, refused ones included.
         shared_hits: misses that another replica's answer settled.
         introspections: questions put to providers.
+        verified: tokens that a new verdict found good.
         unavailable: tokens that could not be judged.
         refusals: refused tokens, by reason.
     """
@@ -23,5 +24,6 @@ class Counters:
     misses: int = 0
     shared_hits: int = 0
     introspections: int = 0
+    verified: int = 0
     unavailable: int = 0
     refusals: Counter[str] = field(default_factory=Counter)

@@ -10,12 +10,12 @@ import signal
 from pathlib import Path
 from typing import Final
 
-from gateway.cli.loop import run_loop, wait_for_signal
+from gateway.cli.loop import run_loop, told_to_stop
 from gateway.config.loader import Configuration
 from gateway.server.app import open_gateway
 from gateway.server.listener import StartError
 from gateway.server.reload import Reloader
-from gateway.telemetry import logs
+from gateway.telemetry import faults, logs
 from gateway.tools.loading import load_with_tools
 
 _LITTER: Final = (20_000, 20, 20)
@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Load, serve, stop."""
     style, level = arguments.log_format, arguments.log_level
     logs.configure(style=style or "json", level=(level or "info").upper())
+    faults.catch_all()
     given = {"host": arguments.host, "port": arguments.port}
     overrides = {key: value for key, value in given.items() if value is not None}
     path: Path = arguments.config
@@ -71,11 +72,13 @@ async def serve_until_signal(configuration: Configuration, reloader: Reloader) -
         )
     elif not configuration.settings.audit.sinks:
         _log.warning("nothing is audited: audit.sinks names no place for the records")
-    async with open_gateway(configuration) as gateway, reloader.watching(gateway.live):
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.ask)
-        # What was made until now stays: the collector need not walk it again with every call's litter.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*_LITTER)
-        await wait_for_signal()
+    # From the start on: calls may be served before everything else here is done.
+    with told_to_stop() as stop:
+        async with open_gateway(configuration) as gateway, reloader.watching(gateway.live):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.ask)
+            # What was made until now stays: the collector need not walk it again with every call's litter.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*_LITTER)
+            await stop.wait()
     _log.info("stopped")

@@ -15,7 +15,7 @@ from gateway.server.local import user_name
 from gateway.server.pipe import Pipe
 from gateway.server.reload import Reloader
 from gateway.server.stdio import open_conversation
-from gateway.telemetry import logs
+from gateway.telemetry import faults, logs
 from gateway.tools.loading import load_with_tools
 
 
@@ -41,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Load, serve until the client closes its side, stop."""
     logs.configure(style=arguments.log_format, level=arguments.log_level.upper())
+    faults.catch_all()
     path: Path = arguments.config
     reloader = Reloader(path, lambda followed: load_with_tools(path, followed=followed))
     configuration = reloader.read_first()

@@ -43,21 +43,27 @@ class Lease(Generic[T]):
         call: who asks, and until when.
         patience: how long it may take; the pool's own limit when absent.
         give: what the block gets to see of the connection.
+
+    Attributes:
+        since: when the caller began to wait for something else first, by `time.perf_counter()`; 0 if it did not.
     """
 
-    __slots__ = ("_call", "_give", "_lent", "_member", "_patience", "_pool")
+    __slots__ = ("_call", "_give", "_lent", "_member", "_patience", "_pool", "since")
 
     def __init__(self, pool: Lender, call: Call, patience: Patience | None, give: Callable[[Member], T]) -> None:
         self._pool = pool
         self._call = call
         self._patience = patience
         self._give = give
+        self.since = 0.0
 
     async def __aenter__(self) -> T:
         pool = self._pool
         member = pool.take(self._call)
         if member is None:
             member = await self._wait()
+        elif self.since:
+            self._waited(self.since)
         else:
             pool.times.wait.counts[0] += 1
         self._member = member
@@ -66,19 +72,24 @@ class Lease(Generic[T]):
 
     async def _wait(self) -> Member:
         """Wait for a connection, and leave word of how long it took."""
-        call, times, started = self._call, self._pool.times, time.perf_counter()
+        started = time.perf_counter()
         try:
-            member = await self._pool.wait(call, self._patience)
-        except ToolError as error:
-            times.timeouts += error.code in _IN_VAIN
-            call.mark("wait", started, error.code)
+            member = await self._pool.wait(self._call, self._patience)
+        except (ToolError, asyncio.CancelledError) as error:
+            self.failed(self.since or started, error)
             raise
-        except asyncio.CancelledError:
-            call.mark("wait", started, "cancelled")
-            raise
-        times.wait.add(time.perf_counter() - started)
-        call.mark("wait", started, more=member.opened if member.opened[1] >= started else None)
+        self._waited(self.since or started, member.opened if member.opened[1] >= started else None)
         return member
+
+    def _waited(self, started: float, opened: tuple[float, float] | None = None) -> None:
+        self._pool.times.wait.add(time.perf_counter() - started)
+        self._call.mark("wait", started, more=opened)
+
+    def failed(self, started: float, error: ToolError | asyncio.CancelledError) -> None:
+        """Leave word of waiting that came to nothing."""
+        code = error.code if isinstance(error, ToolError) else "cancelled"
+        self._pool.times.timeouts += code in _IN_VAIN
+        self._call.mark("wait", started, code)
 
     async def __aexit__(self, *_: object) -> None:
         self._pool.times.use.add(time.perf_counter() - self._lent)

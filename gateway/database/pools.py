@@ -16,6 +16,7 @@ from gateway.database.accounts import Accounts
 from gateway.database.budget import Budget
 from gateway.database.care import PoolStats, PoolTimes
 from gateway.database.engine import Engine
+from gateway.database.lease import Lease
 from gateway.database.pool import Pool
 from gateway.database.session import Session
 from gateway.database.shares import Shares
@@ -103,9 +104,7 @@ class Pools:
         """The pool of the source's own account."""
         return self._own
 
-    def in_turn(
-        self, call: Call, patience: Patience, lease: AbstractAsyncContextManager[Session]
-    ) -> AbstractAsyncContextManager[Session]:
+    def in_turn(self, call: Call, patience: Patience, lease: Lease[Session]) -> AbstractAsyncContextManager[Session]:
         """The lease, once it is the caller's turn."""
         return self._shares.lease(call, patience, lease)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AbstractAsyncContextManager
 from typing import Generic, TypeVar
 
 from gateway.config.sources import PoolSettings
 from gateway.context import Call
 from gateway.database.failures import failure
-from gateway.errors import Code
+from gateway.database.lease import Lease
+from gateway.errors import Code, ToolError
 from gateway.resilience.concurrency import Slots
 from gateway.resilience.retry import Patience
 
@@ -37,24 +39,22 @@ class Shares:
         """Callers that wait."""
         return self._slots.all_waiting
 
-    def lease(
-        self, call: Call, patience: Patience, lease: AbstractAsyncContextManager[T]
-    ) -> AbstractAsyncContextManager[T]:
+    def lease(self, call: Call, patience: Patience, lease: Lease[T]) -> AbstractAsyncContextManager[T]:
         """The same lease, counted as one of the caller's client for as long as the block runs.
 
         Entering raises ToolError: POOL_EXHAUSTED or POOL_TIMEOUT, besides what the lease raises.
         """
         return _Share(self, call, patience, lease) if self._is_needed else lease
 
-    async def enter(self, call: Call, patience: Patience) -> None:
-        """Take one of the client's places; waits for it.
+    async def enter(self, call: Call, patience: Patience) -> bool:
+        """Take one of the client's places; whether that had to be waited for.
 
         Raises:
             ToolError: POOL_EXHAUSTED, POOL_TIMEOUT.
         """
         client, most, now = call.principal.client, self._settings.max_waiting, asyncio.get_running_loop().time
         if self._slots.take(client, self._share):
-            return
+            return False
         call.report("waiting for a connection")
         is_full, started = self._slots.waiting(client) >= most, now()
         try:
@@ -64,6 +64,7 @@ class Shares:
         if not is_admitted:
             code = Code.POOL_EXHAUSTED if is_full else Code.POOL_TIMEOUT
             raise failure(code, f"the client already holds its {self._share} connections", retry_after=1.0)
+        return True
 
     def leave(self, call: Call) -> None:
         """Give it back."""
@@ -75,14 +76,20 @@ class _Share(Generic[T]):
 
     __slots__ = ("_call", "_lease", "_patience", "_shares")
 
-    def __init__(self, shares: Shares, call: Call, patience: Patience, lease: AbstractAsyncContextManager[T]) -> None:
+    def __init__(self, shares: Shares, call: Call, patience: Patience, lease: Lease[T]) -> None:
         self._shares = shares
         self._call = call
         self._patience = patience
         self._lease = lease
 
     async def __aenter__(self) -> T:
-        await self._shares.enter(self._call, self._patience)
+        started = time.perf_counter()
+        try:
+            if await self._shares.enter(self._call, self._patience):
+                self._lease.since = started
+        except (ToolError, asyncio.CancelledError) as error:
+            self._lease.failed(started, error)
+            raise
         try:
             return await self._lease.__aenter__()
         except BaseException:

@@ -15,8 +15,11 @@ from typing import Any, Final, cast
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
+from gateway.errors import to_wire
 from gateway.server.crowd import Crowd
 from gateway.server.headers import SECURITY
+from gateway.server.jsonrpc import error_bytes
+from gateway.telemetry import logs
 
 MAX_LINE: Final = 8 * 1024
 """Bytes of a request line."""
@@ -210,7 +213,8 @@ class Connection(web.RequestHandler):
         if not isinstance(exc, HttpProcessingError):
             if exc is not None and self._named(exc) is not exc:
                 raise ConnectionResetError from exc
-            return super().handle_error(request, status, exc, message)
+            super().handle_error(request, status, exc, message)  # logs it, and raises where an answer has begun
+            return _fault()
         self.crowd.noise.note("malformed requests refused", reason=type(exc).__name__, address=self.address)
         response = web.Response(status=400, text="Bad Request\n", headers=SECURITY)
         response.force_close()
@@ -279,3 +283,17 @@ def _subject(transport: asyncio.BaseTransport) -> str:
     if not certificate:
         return ""
     return ",".join(f"{name}={value}" for part in certificate.get("subject", ()) for name, value in part)
+
+
+def _fault() -> web.Response:
+    """What a client learns of a fault of ours that nothing else answered: where to ask."""
+    wire = to_wire(RuntimeError())
+    headers = {**dict(SECURITY), "X-Request-ID": logs.correlation_id.get()}
+    response = web.Response(
+        status=wire.status,
+        body=error_bytes(None, wire.code, wire.message),
+        content_type="application/json",
+        headers=headers,
+    )
+    response.force_close()
+    return response

@@ -41,8 +41,10 @@ from gateway.server.outlet import reporter
 from gateway.server.pipe import Pipe
 from gateway.server.pipe_way import Way
 from gateway.server.record import Record
-from gateway.server.transport import ASSUMED_VERSION, MAX_METHOD
+from gateway.server.transport import ASSUMED_VERSION
 from gateway.telemetry import logs
+from gateway.telemetry.methods import known_method
+from gateway.tools.comments import user_hash
 
 MAX_REQUESTS: Final = 128
 """Requests of the client under way at once."""
@@ -131,7 +133,7 @@ class Conversation:
     async def _serve(self, message: Message) -> None:
         correlation_id = new_correlation_id()
         logs.correlation_id.set(correlation_id)
-        record = Record("STDIO", "local", method=message.method[:MAX_METHOD])
+        record = Record("", "local", method=known_method(message.method))
         watch, front = self.live.watch, self.live.current
         trace = watch.begin({})
         front.enter()
@@ -171,7 +173,7 @@ class Conversation:
         """Let the client in, with what it asks."""
         snapshot, deadline = place.front.snapshot, asyncio.get_running_loop().time()
         principal = await self._identity.principal(snapshot, place.endpoint)
-        record.client = principal.client_id or principal.subject
+        record.client = principal.client_id or user_hash(principal)
         await snapshot.admission.admit(principal)
         way = Way(self._pipe)
         deadline += snapshot.settings.server.call_timeout

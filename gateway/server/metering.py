@@ -19,6 +19,7 @@ from gateway.server.routes import Handler
 from gateway.server.snapshot import Snapshot
 from gateway.telemetry import instruments as known
 from gateway.telemetry.audit.configuration import settings_hash
+from gateway.telemetry.audit.recorder import Audit
 from gateway.telemetry.instruments import Reading
 from gateway.telemetry.metrics import Metrics, exposition
 
@@ -54,8 +55,7 @@ class House:
         yield Reading(known.CONFIGURATION, (self._hash(snapshot),), 1)
         for result, number in self.reloads.items():
             yield Reading(known.RELOADS, (result,), number)
-        for result, number in snapshot.audit.counts.items():
-            yield Reading(known.AUDIT, ("written" if result == "records" else result,), number)
+        yield from _audit(snapshot.audit)
         yield Reading(known.RATE_FALLBACKS, (), snapshot.admission.fallbacks)
         yield Reading(known.CLIENTS, (), snapshot.admission.remembered)
         yield Reading(known.LISTENERS, (), len(snapshot.listening))
@@ -68,14 +68,24 @@ class House:
             yield Reading(known.CERTIFICATE, (role, name), seconds)
 
 
+def _audit(audit: Audit) -> Iterator[Reading]:
+    yield Reading(known.AUDIT_REFUSED, (), audit.refused)
+    for name, sink in audit.sinks.items():
+        for result, number in (("written", sink.written), ("failed", sink.failed), ("lost", sink.lost)):
+            yield Reading(known.AUDIT, (name, result), number)
+        yield Reading(known.AUDIT_UP, (name,), float(sink.is_up))
+        yield Reading(known.AUDIT_PENDING, (name,), sink.pending)
+
+
 def _verifier(verifier: Verifier) -> Iterator[Reading]:
     counters = verifier.counters
     misses = counters.misses - counters.shared_hits
     for result, number in (("hit", counters.hits), ("shared_hit", counters.shared_hits), ("miss", misses)):
         yield Reading(known.LOOKUPS, (result,), number)
+    yield Reading(known.VERIFICATIONS, ("ok",), counters.verified)
     for reason, number in counters.refusals.items():
-        yield Reading(known.REFUSALS, (reason,), number)
-    yield Reading(known.REFUSALS, ("unavailable",), counters.unavailable)
+        yield Reading(known.VERIFICATIONS, (reason,), number)
+    yield Reading(known.VERIFICATIONS, ("unavailable",), counters.unavailable)
     yield Reading(known.INTROSPECTIONS, (), counters.introspections)
     for issuer, status in verifier.status().items():
         yield Reading(known.KEYS_READY, (issuer,), float(status == "ready"))

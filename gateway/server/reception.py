@@ -22,6 +22,7 @@ from gateway.server.refusals import Refusals
 from gateway.server.snapshot import Snapshot
 from gateway.server.watch import Watch
 from gateway.telemetry import logs
+from gateway.tools.comments import user_hash
 
 _NO_METHOD: Final = "Send JSON-RPC messages by POST; there is no stream to GET and no session to DELETE."
 
@@ -77,7 +78,7 @@ class Reception:
                 record.outcome = "disconnected"
             raise
         except Exception:
-            record.outcome = "internal"
+            record.outcome, record.status = "internal", 500
             raise
         finally:
             if not record.goes_on:
@@ -103,7 +104,7 @@ class Reception:
         if request.method not in methods:
             raise Refused(405, _NO_METHOD)
         principal = await self._authenticate(desk, request, correlation_id, record)
-        record.client = principal.client_id or principal.subject
+        record.client = principal.client_id or user_hash(principal)
         await self._admission.admit(principal)
         return await desk.transport.serve(request, self.snapshot, principal, correlation_id, record)
 

@@ -19,12 +19,12 @@ class Record:
     """What is known of a request, filled in as it goes through the house.
 
     Attributes:
-        http_method: of the request.
+        http_method: of the request; "" where there is no HTTP.
         address: the client's, as far as the proxies in front are trusted.
         certificate: the subject of the client's certificate; it admits to the port and stands for nobody.
-        method: the JSON-RPC method, once parsed.
+        method: the JSON-RPC method, once parsed; `_OTHER` for one that MCP does not know.
         tool: the tool's name, once it is known to exist.
-        client: the verified client id or subject.
+        client: the verified client id, else a hash of issuer and subject.
         outcome: "ok", a tool error's code, a reason, or a JSON-RPC code.
         rows: rows in the result.
         status: the HTTP status; 0 when the client left before there was one.
@@ -54,13 +54,12 @@ class Record:
 
     def write(self) -> None:
         """Write the line; fields that are not known are left out."""
-        fields: dict[str, object] = {
-            "http_method": self.http_method,
-            "address": self.address,
-            "status": self.status,
-            "outcome": self.outcome,
-            "duration_ms": round((time.perf_counter() - self.started) * 1000, 3),
-        }
+        fields: dict[str, object] = {"address": self.address}
+        if self.http_method:
+            fields["http_method"] = self.http_method
+            fields["status"] = self.status
+        fields["outcome"] = self.outcome
+        fields["duration_ms"] = round((time.perf_counter() - self.started) * 1000, 3)
         if self.certificate:
             fields["client_certificate"] = logs.bounded(self.certificate)
         if self.method:

@@ -33,6 +33,7 @@ from gateway.server import judge, mcp
 from gateway.server.admission import Admission
 from gateway.server.answer import Answer
 from gateway.server.background import Background
+from gateway.server.body import read_body
 from gateway.server.ending import cut_off, note_failure, note_result
 from gateway.server.endpoint import Endpoint
 from gateway.server.headers import Headers
@@ -42,38 +43,10 @@ from gateway.server.outlet import Outlet, reporter
 from gateway.server.record import Record
 from gateway.server.refusals import Refusals
 from gateway.server.snapshot import Snapshot
+from gateway.telemetry.methods import known_method
 
 ASSUMED_VERSION: Final = "2025-03-26"
 """What a client speaks that does not say (MCP 2025-06-18, Transports)."""
-MAX_METHOD: Final = 64
-"""Characters of a method in the log."""
-
-
-async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> bytes:
-    """The request's body, refused as soon as it is too large, too slow or not JSON by its own account.
-
-    Raises:
-        Refused: 413, 415 or 408.
-    """
-    is_plain = request.headers.get(hdrs.CONTENT_TYPE) == "application/json"
-    if not is_plain and request.content_type != "application/json":
-        raise Refused(415, "Content-Type must be application/json.")
-    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
-        raise Refused(415, "Compressed bodies are not served; send the JSON as it is.")
-    if (request.content_length or 0) > limit:
-        raise Refused(413, f"The body is larger than {limit} bytes.")
-    if request.content.is_eof():  # as most are: it came with its head, and there is nothing to wait for
-        return _within(request.content.read_nowait(), limit)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(seconds):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > limit:
-                    raise Refused(413, f"The body is larger than {limit} bytes.")
-    except TimeoutError:
-        raise Refused(408, f"The body did not arrive within {seconds:g} s.") from None
-    return bytes(body)
 
 
 async def receive(request: web.BaseRequest, snapshot: Snapshot, record: Record) -> tuple[Message, float]:
@@ -85,14 +58,8 @@ async def receive(request: web.BaseRequest, snapshot: Snapshot, record: Record) 
     settings = snapshot.settings.server
     deadline = asyncio.get_running_loop().time() + settings.call_timeout
     message = parse(await read_body(request, settings.max_request_bytes, settings.body_timeout))
-    record.method = message.method[:MAX_METHOD]
+    record.method = known_method(message.method)
     return message, deadline
-
-
-def _within(body: bytes, limit: int) -> bytes:
-    if len(body) > limit:
-        raise Refused(413, f"The body is larger than {limit} bytes.")
-    return body
 
 
 @lru_cache(maxsize=64)

@@ -49,7 +49,8 @@ class Watch:
         is_remarkable = record.outcome != "ok" or seconds > self._slow
         if is_remarkable or self._log_share >= 1.0 or random.random() < self._log_share:  # noqa: S311 - no secret
             record.write()
-        if self._tracer.wants(trace, seconds, is_failed=_is_failed(record)):
+        is_failed = _is_failed(record)
+        if self._tracer.wants(trace, seconds, is_failed=is_failed, is_known=bool(record.client)):
             served = Served(
                 trace,
                 correlation_id,
@@ -62,7 +63,7 @@ class Watch:
                 record.marks,
                 ended,
             )
-            self._tracer.tell(served)
+            self._tracer.tell(served, is_failed=is_failed)
 
 
 def _is_failed(record: Record) -> bool:

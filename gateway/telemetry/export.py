@@ -15,7 +15,8 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Self
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -46,13 +47,45 @@ class Complaints:
         self._lost = 0
         self._next = float("-inf")
 
-    def lost(self, number: int) -> None:
-        """So many more are lost."""
+    def lost(self, number: int, fault: BaseException | None = None) -> None:
+        """So many more are lost.
+
+        Args:
+            number: how many.
+            fault: what was raised, where that is no answer of the collector's.
+        """
         self._lost += number
         now = time.monotonic()
         if now >= self._next:
-            _log.warning("the collector does not take %s", self._what, extra={"lost": self._lost})
+            _log.warning("the collector does not take %s", self._what, extra={"lost": self._lost}, exc_info=fault)
             self._lost, self._next = 0, now + REPORT_EVERY
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How spans go out.
+
+    Attributes:
+        most: requests that may wait; `OTEL_BSP_MAX_QUEUE_SIZE` goes first.
+        batch: requests whose spans are sent together; `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` goes first.
+        period: seconds after which fewer are sent; `OTEL_BSP_SCHEDULE_DELAY` (milliseconds) goes first.
+    """
+
+    most: int
+    batch: int = _BATCH
+    period: float = _PERIOD
+
+    @classmethod
+    def of(cls, most: int, environment: Mapping[str, str]) -> Self:
+        """The configured pace, where the environment says nothing else (OpenTelemetry, batch span processor)."""
+        names = ("MAX_QUEUE_SIZE", "MAX_EXPORT_BATCH_SIZE", "SCHEDULE_DELAY")
+        given = [_positive(environment.get(f"OTEL_BSP_{name}", "")) for name in names]
+        return cls(given[0] or most, given[1] or _BATCH, given[2] / 1000 or _PERIOD)
+
+
+def _positive(text: str) -> int:
+    """A whole number above 0; 0 for anything else."""
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 class SpanOutlet:
@@ -61,13 +94,15 @@ class SpanOutlet:
     Args:
         exporter: sends a batch; may block.
         resource: who is speaking.
-        most: requests that may wait.
+        pace: how many may wait, and when they are sent.
     """
 
-    def __init__(self, exporter: SpanExporter, resource: Resource, most: int) -> None:
+    def __init__(self, exporter: SpanExporter, resource: Resource, pace: Pace) -> None:
         self._exporter = exporter
         self._resource = resource
-        self._most = most
+        self._pace = pace
+        # The last quarter is for what is slow or failed: ordinary calls are many, and one is like the other.
+        self._most_ordinary = pace.most - pace.most // 4
         self._pending: deque[Served] = deque()
         self._counts: Counter[str] = Counter()
         self._complaints = Complaints("spans")
@@ -76,15 +111,20 @@ class SpanOutlet:
         self._thread = threading.Thread(target=self._work, name="spans", daemon=True)
         self._thread.start()
 
-    def offer(self, served: Served) -> None:
+    def offer(self, served: Served, *, is_ordinary: bool) -> None:
         """See `gateway.telemetry.tracing.Outlet`."""
         waiting = len(self._pending)
-        if waiting >= self._most:
+        if waiting >= (self._most_ordinary if is_ordinary else self._pace.most):
             self._counts["dropped"] += 1
             return
         self._pending.append(served)
-        if waiting == _BATCH:
+        if waiting == self._pace.batch:
             self._wake.set()
+
+    @property
+    def waiting(self) -> int:
+        """Requests whose spans are not made yet."""
+        return len(self._pending)
 
     def read(self) -> Iterator[Reading]:
         """What became of spans; of dropped requests, each counts once."""
@@ -102,7 +142,7 @@ class SpanOutlet:
     def _work(self) -> None:
         dropped = 0
         while not self._is_closing:
-            self._wake.wait(_PERIOD)
+            self._wake.wait(self._pace.period)
             self._wake.clear()
             self._drain()
             if (now := self._counts["dropped"]) > dropped:
@@ -113,13 +153,13 @@ class SpanOutlet:
         """Send everything that waits, in batches."""
         until = time.monotonic() + _CLOSE
         while self._pending and not (self._is_closing and time.monotonic() > until):
-            batch = [self._pending.popleft() for _ in range(min(_BATCH, len(self._pending)))]
+            batch = [self._pending.popleft() for _ in range(min(self._pace.batch, len(self._pending)))]
             try:
                 spans = [span for served in batch for span in spans_of(served, self._resource)]
                 is_taken = self._exporter.export(spans) is SpanExportResult.SUCCESS
-            except Exception:  # noqa: BLE001 - whatever it was, the next batch may go
-                _log.exception("spans could not be made or sent")
+            except Exception as error:  # noqa: BLE001 - whatever it was, the next batch may go
                 self._counts["failed"] += len(batch)
+                self._complaints.lost(len(batch), error)
                 continue
             self._counts["exported" if is_taken else "failed"] += len(spans)
             if not is_taken:
@@ -127,12 +167,11 @@ class SpanOutlet:
 
 
 def is_named(environment: Mapping[str, str], signal: str) -> bool:
-    """Whether the environment names a collector for a signal, "TRACES" or "METRICS"."""
-    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+    """Whether the environment names a collector for "TRACES" or "METRICS"; `otlp` alone means one at localhost."""
+    chosen = environment.get(f"OTEL_{signal}_EXPORTER", "")
+    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true" or chosen == "none":
         return False
-    if environment.get(f"OTEL_{signal}_EXPORTER", "otlp") == "none":
-        return False
-    return any(environment.get(f"OTEL_EXPORTER_OTLP_{part}ENDPOINT") for part in ("", f"{signal}_"))
+    return chosen == "otlp" or any(environment.get(f"OTEL_EXPORTER_OTLP_{part}ENDPOINT") for part in ("", f"{signal}_"))
 
 
 def speaks_http(environment: Mapping[str, str], signal: str) -> bool:
@@ -148,7 +187,7 @@ def resource() -> Resource:
 
 
 def hush() -> None:
-    """Keep the exporters' own lines out of the log: they come for each attempt; `Complaints` speaks for them."""
+    """Keep the exporters' own lines out of the log, which come for each attempt: whoever uses them speaks."""
     for name in ("opentelemetry.exporter", "opentelemetry.sdk", "opentelemetry.proto", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
@@ -176,7 +215,7 @@ async def open_spans(most: int, environment: Mapping[str, str] = os.environ) -> 
         yield None
         return
     hush()
-    outlet = SpanOutlet(_span_exporter(environment), resource(), most)
+    outlet = SpanOutlet(_span_exporter(environment), resource(), Pace.of(most, environment))
     try:
         yield outlet
     finally:

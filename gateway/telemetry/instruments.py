@@ -156,8 +156,11 @@ RETRIED: Final = _counter(
 LOOKUPS: Final = _counter(
     "gateway.token.lookups", "{lookup}", "Looks into the cache of verdicts: `hit`, `shared_hit`, `miss`.", "result"
 )
-REFUSALS: Final = _counter(
-    "gateway.token.refusals", "{token}", "Tokens refused, by reason; `unavailable`: nobody could judge them.", "reason"
+VERIFICATIONS: Final = _counter(
+    "gateway.token.verifications",
+    "{token}",
+    "Verdicts on tokens, remembered good ones aside: `ok`, a refusal's reason, or `unavailable`: nobody can judge.",
+    "outcome",
 )
 INTROSPECTIONS: Final = _counter("gateway.token.introspections", "{request}", "Questions to providers about tokens.")
 KEY_FETCHES: Final = _counter(
@@ -192,8 +195,13 @@ RELOADS: Final = _counter(
 AUDIT: Final = _counter(
     "gateway.audit.records",
     "{record}",
-    "Audit records: `written`, `lost`, and `refused` for calls turned away because none could be written.",
-    "result",
+    "Audit records by sink: `written`, `failed` for attempts that wrote none, `lost` for want of room in its queue.",
+    *("sink", "result"),
+)
+AUDIT_UP: Final = _gauge("gateway.audit.sink.up", "1", "1 while the sink takes records, else 0.", "sink")
+AUDIT_PENDING: Final = _gauge("gateway.audit.sink.pending", "{record}", "Records that wait for the sink.", "sink")
+AUDIT_REFUSED: Final = _counter(
+    "gateway.audit.refused_calls", "{call}", "Calls refused, or answers withheld, since no record could be written."
 )
 SPANS: Final = _counter(
     "gateway.telemetry.spans", "{span}", "Spans: `exported`, `failed`, and `dropped` for want of room.", "result"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import threading
-import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final
@@ -62,7 +62,8 @@ class Lines(io.TextIOBase):
         is_over = False
         while not is_over:
             lines = [self._waiting.get()]
-            time.sleep(GATHER)
+            # Not `time.sleep`: it waits for a point in time, which the system may refuse when clocks are moved.
+            select.select((), (), (), GATHER)
             lines += [self._waiting.get() for _ in range(min(self._waiting.qsize(), _AT_ONCE))]
             is_over = None in lines
             self._write([line for line in lines if line is not None])

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextvars
 import json
 import logging
+import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -20,12 +21,17 @@ from typing import Any, Final, TextIO
 import orjson
 
 from gateway.telemetry import tracing
+from gateway.telemetry.faults import stack
 from gateway.telemetry.lines import Lines
 
 correlation_id: contextvars.ContextVar[str] = contextvars.ContextVar("correlation_id", default="")
 """The id of the request being served; for log records only, never for decisions."""
 
 _MAX_VALUE: Final = 2000
+# JSON leaves them alone; readers may end a line there, and terminals take some for orders.
+_UNSAFE: Final = re.compile("[\x80-\x9f\u2028\u2029]")
+# The same for text that is shown as it is, but for its own line breaks and tabs.
+_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -66,11 +72,21 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     return fields
 
 
-def _line(fields: Mapping[str, Any]) -> str:
+def _line(value: Any) -> str:
     try:
-        return orjson.dumps(fields, default=str).decode()
+        line = orjson.dumps(value, default=str).decode()
     except TypeError:  # large integers and lone surrogates; a caller must not be able to keep a line from being written
-        return json.dumps(fields, default=str, separators=(",", ":"))
+        return json.dumps(value, default=str, separators=(",", ":"))
+    return line if line.isascii() else _UNSAFE.sub(_escaped, line)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
+
+
+def _shown(text: str) -> str:
+    """Text as a person may see it: nothing in it moves the cursor, and what follows a line break is indented."""
+    return _CONTROL.sub(_escaped, text).replace("\n", "\n    ")
 
 
 def event(logger: logging.Logger, name: str, fields: dict[str, Any]) -> None:
@@ -108,7 +124,7 @@ class JsonFormatter(logging.Formatter):
         """The record as one line of JSON."""
         fields = _fields(record)
         if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
+            fields["exception"] = stack(self, record.exc_info)
         return _line(fields)
 
 
@@ -116,13 +132,13 @@ class ConsoleFormatter(logging.Formatter):
     """The same fields for people: time, level, event, then key=value."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one readable line, the exception below it."""
+        """The record as one readable line, the exception indented below it."""
         fields = _fields(record)
-        head = f"{fields.pop('time')[11:23]} {fields.pop('level').upper():7} {fields.pop('event')}"
+        head = f"{fields.pop('time')[11:23]} {fields.pop('level').upper():7} {_shown(fields.pop('event'))}"
         fields.pop("logger")
-        pairs = " ".join(f"{key}={orjson.dumps(value, default=str).decode()}" for key, value in fields.items())
+        pairs = " ".join(f"{_shown(str(key))}={_line(value)}" for key, value in fields.items())
         text = f"{head}  {pairs}" if pairs else head
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        return f"{text}\n    {_shown(stack(self, record.exc_info))}" if record.exc_info else text
 
 
 def configure(*, style: str = "json", level: str = "INFO", stream: TextIO | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The JSON-RPC methods that are told apart in metrics and spans; callers may send any text."""
+"""The JSON-RPC methods that are told apart in logs, metrics and spans; callers may send any text."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ _METHODS: Final = frozenset(
     {
         *("initialize", "ping", "server/discover", "tools/list", "tools/call", "prompts/list", "prompts/get"),
         *("resources/list", "resources/read", "resources/templates/list", "subscriptions/listen"),
+        *("resources/subscribe", "resources/unsubscribe", "notifications/roots/list_changed"),
         *("notifications/initialized", "notifications/cancelled", "logging/setLevel", "completion/complete"),
     }
 )

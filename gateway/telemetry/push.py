@@ -7,7 +7,6 @@ translated into the SDK's data model and sent on another.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -24,7 +23,6 @@ from gateway.telemetry.export import Complaints, hush, is_named, resource, speak
 from gateway.telemetry.instruments import Instrument, Kind, Reading
 from gateway.telemetry.metrics import Metrics
 
-_log: Final = logging.getLogger("gateway.telemetry")
 _SCOPE: Final = InstrumentationScope("gateway", __version__)
 _CUMULATIVE: Final = sdk.AggregationTemporality.CUMULATIVE
 _LAST_MS: Final = 2000.0
@@ -108,8 +106,8 @@ class MetricPush:
         readings = self._metrics.read()
         try:
             is_taken = await asyncio.to_thread(self._send, readings)
-        except Exception:  # noqa: BLE001 - whatever it was, the next time may go
-            _log.exception("metrics could not be sent")
+        except Exception as error:  # noqa: BLE001 - whatever it was, the next time may go
+            self._complaints.lost(1, error)
             return
         if not is_taken:
             self._complaints.lost(1)

@@ -13,7 +13,6 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from gateway import __version__
 from gateway.context import Mark
-from gateway.telemetry.methods import known_method
 from gateway.telemetry.tracing import Parent, Served
 
 SYSTEMS: Final = {"postgres": "postgresql", "mysql": "mysql", "oracle": "oracle.db", "sqlite": "sqlite"}
@@ -73,14 +72,25 @@ class _Tree:
 def spans_of(served: Served, resource: Resource) -> list[ReadableSpan]:
     """The tree: HTTP, the verification if there was one, the MCP method, attempts, waiting, connecting, statements."""
     trace, tree = served.trace, _Tree(served, resource)
-    whole = (trace.started, served.ended)
-    http = _context(trace.trace_id, trace.span_id)
+    http = _context(trace.trace_id, trace.span_id) if served.http_method else None
     method = _context(trace.innermost[0], trace.tool_span_id or _new_id()) if served.method else None
-    is_linked = trace.tool_parent is not None and method is not None
+    if http is not None:
+        _add_http(tree, served, http, method)
+    outermost = http or method
+    for stage, started, ended, code, _ in served.marks:
+        if stage == "verify" and outermost is not None:
+            tree.add("verify token", (started, ended), _child(outermost), outermost, error=code)
+    if method is not None:
+        _add_method(tree, served, method, http)
+    return tree.spans
+
+
+def _add_http(tree: _Tree, served: Served, context: SpanContext, method: SpanContext | None) -> None:
+    trace = served.trace
     tree.add(
         f"{served.http_method} {served.path}",
-        whole,
-        http,
+        (trace.started, served.ended),
+        context,
         _remote(trace.parent),
         kind=SpanKind.SERVER,
         attributes={
@@ -89,14 +99,8 @@ def spans_of(served: Served, resource: Resource) -> list[ReadableSpan]:
             "url.path": served.path,
         },
         error=_http_error(served),
-        links=(Link(method),) if is_linked and method else (),
+        links=(Link(method),) if trace.tool_parent is not None and method is not None else (),
     )
-    for stage, started, ended, code, _ in served.marks:
-        if stage == "verify":
-            tree.add("verify token", (started, ended), _child(http), http, error=code)
-    if method is not None:
-        _add_method(tree, served, method, http)
-    return tree.spans
 
 
 def _http_error(served: Served) -> str:
@@ -105,11 +109,13 @@ def _http_error(served: Served) -> str:
     return "disconnected" if served.status == 0 else ""
 
 
-def _add_method(tree: _Tree, served: Served, context: SpanContext, http: SpanContext) -> None:
+def _add_method(tree: _Tree, served: Served, context: SpanContext, http: SpanContext | None) -> None:
     """The span `tools/call {tool}`, or that of another method, and what it did."""
-    method = known_method(served.method)
+    method = served.method
     mark = next((each for each in served.marks if each[0] == "tool"), None)
     attributes: dict[str, Value] = {"mcp.method.name": method}
+    if http is None:
+        attributes["network.transport"] = "pipe"
     if method == "tools/call":
         attributes["gen_ai.operation.name"] = "execute_tool"
     if served.tool:
@@ -133,7 +139,7 @@ def _add_method(tree: _Tree, served: Served, context: SpanContext, http: SpanCon
         kind=SpanKind.SERVER,
         attributes=attributes,
         error=error,
-        links=(Link(http),) if parent else (),
+        links=(Link(http),) if parent and http is not None else (),
     )
     _add_work(tree, served, context)
 

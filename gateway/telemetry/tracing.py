@@ -83,7 +83,8 @@ class Trace:
         if meta and "traceparent" in meta and (parent := parent_of(meta)):
             self.tool_parent = parent
             self.tool_span_id = self.tool_span_id or parent.span_id
-            self.is_sampled = self.is_sampled or parent.is_sampled
+            # Of two callers' decisions one that keeps is enough; the dice have no say where a caller has.
+            self.is_sampled = parent.is_sampled or (self.parent is not None and self.is_sampled)
 
 
 _NOTHING: Final = Trace(0, 0, None, is_sampled=False)
@@ -108,7 +109,7 @@ class Served:
     Attributes:
         trace: its ids.
         correlation_id: of the request.
-        http_method: of the request.
+        http_method: of the request; "" where there is no HTTP, and the MCP method's span is the first one.
         path: one of ours.
         status: the HTTP status; 0 when the client left before there was one.
         method: the JSON-RPC method, "" when nothing was understood.
@@ -133,8 +134,8 @@ class Served:
 class Outlet(Protocol):
     """Takes what is to be told; never blocks."""
 
-    def offer(self, served: Served) -> None:
-        """Take one request, or drop it when there is no room."""
+    def offer(self, served: Served, *, is_ordinary: bool) -> None:
+        """Take one request, or drop it when there is no room; less for ordinary ones than for slow and failed ones."""
 
 
 class Tracer:
@@ -151,8 +152,8 @@ class Tracer:
     ) -> None:
         self._outlet = outlet
         self._slow = settings.slow
-        ratio = _ratio(environment, settings.sample)
-        self._bound = round(ratio * (_LOW_64_BITS + 1))
+        self._ratio = _ratio(environment, settings.sample)
+        self._bound = round(self._ratio * (_LOW_64_BITS + 1))
 
     def begin(self, headers: Mapping[str, str]) -> Trace:
         """The trace of a request that has just come; it is the current one from now on."""
@@ -168,14 +169,26 @@ class Tracer:
         _current.set(trace)
         return trace
 
-    def wants(self, trace: Trace, seconds: float, *, is_failed: bool) -> bool:
-        """Whether a request that has ended is told of."""
-        return self._outlet is not None and (trace.is_sampled or is_failed or seconds > self._slow)
+    def wants(self, trace: Trace, seconds: float, *, is_failed: bool, is_known: bool) -> bool:
+        """Whether a request that has ended is told of.
 
-    def tell(self, served: Served) -> None:
+        Args:
+            trace: its own.
+            seconds: how long it took.
+            is_failed: whether its call failed.
+            is_known: whether a verified caller sent it; a stranger's wish to be sampled could fill any buffer.
+        """
+        if self._outlet is None:
+            return False
+        is_wish = trace.parent is not None and not is_known
+        is_sampled = random.random() < self._ratio if is_wish else trace.is_sampled  # noqa: S311 - no secret
+        return is_sampled or is_failed or seconds > self._slow
+
+    def tell(self, served: Served, *, is_failed: bool) -> None:
         """Hand a request over to the exporter."""
         if self._outlet is not None:
-            self._outlet.offer(served)
+            is_slow = served.ended - served.trace.started > self._slow
+            self._outlet.offer(served, is_ordinary=not is_failed and not is_slow)
 
 
 def _ratio(environment: Mapping[str, str], configured: float) -> float:

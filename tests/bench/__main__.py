@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from tests.bench import added, call, ceiling, machine, page, paper, peers, scale, stages
+from tests.bench import added, call, ceiling, machine, page, paper, peers, scale, stages, telemetry
 from tests.bench.contenders import CannotStart
 from tests.bench.figures import Table
 from tests.bench.rounds import Pace, say
@@ -25,6 +25,7 @@ BENCHES: Final[Mapping[str, Callable[[World, Pace], list[Table]]]] = {
     "paper": paper.measure,
     "scale": scale.measure,
     "ceiling": ceiling.measure,
+    "telemetry": telemetry.measure,
 }
 _ROUNDS_OF_ALL: Final = 3
 """So that everything takes less than ten minutes."""

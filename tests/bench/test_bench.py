@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import added, call, gateways, page, paper, peers, scale, stages, svg, tokens, wrk
+from tests.bench import added, call, gateways, page, paper, peers, scale, stages, svg, telemetry, tokens, wrk
 from tests.bench.contenders import MARKER, CannotStart, Server, enter
 from tests.bench.figures import Figure, Table, ratio
 from tests.bench.flow import Flow
@@ -41,6 +41,14 @@ def test_stages_add_up_to_the_whole(bench_world: World) -> None:
     *parts, whole = by_stage.rows
     assert sum(cost.median for _, cost, _ in parts) == pytest.approx(whole[1].median, rel=0.001)
     assert by_function.rows
+
+
+def test_telemetry_is_set_against_a_gateway_without(bench_world: World) -> None:
+    under_load, alone = telemetry.measure(bench_world, SHORT)
+    assert [row[0] for row in under_load.rows] == ["neither", "metrics", "metrics, 10 % of traces"]
+    assert under_load.rows[0][2] == Figure(0, 0, 0)
+    numbers, whole = (row[1].median for row in alone.rows)
+    assert 0 < numbers < whole
 
 
 def test_every_file_on_the_way_of_a_call_has_a_stage() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import json
 import os
 import shlex
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +19,8 @@ from gateway.cli.main import main
 from gateway.demo.sample import make_shop
 from gateway.telemetry.audit import events
 from gateway.telemetry.audit.chain import Chain, Keys
+from gateway.telemetry.audit.file_sink import FileSink
+from gateway.telemetry.audit.recorder import Audit, Outlet
 from gateway.telemetry.audit.redaction import Redactor
 from tests.telemetry.audit.support import SECRET, chain_lines, head_of, records, two_chains, write
 
@@ -131,6 +136,22 @@ def test_a_check_of_databases_is_recorded(tmp_path: Path, capsys: pytest.Capture
     assert told[1]["sources"] == ["shop"]
 
 
+def test_the_doctor_is_recorded_and_works_also_where_the_audit_ails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _configuration(tmp_path, "audit: {sinks: [{file: {path: audit.jsonl}}]}\n")
+    assert main(["doctor", "--config", str(path), "--only", "shop"]) == 0
+    told = records(tmp_path / "audit.jsonl")
+    assert [each.get("command") for each in told] == [None, "doctor", None]
+    (tmp_path / "audit.jsonl").chmod(0o666)
+    capsys.readouterr()
+    assert main(["doctor", "--config", str(path), "--only", "shop"]) == 0
+    captured = capsys.readouterr()
+    assert "shop" in captured.out
+    assert "not recorded in the audit" in captured.err
+    assert records(tmp_path / "audit.jsonl") == told
+
+
 def test_offline_nothing_is_reached_and_nothing_recorded(tmp_path: Path) -> None:
     path = _configuration(tmp_path, "audit: {sinks: [{file: {path: audit.jsonl}}]}\n")
     assert main(["check", "--offline", "--config", str(path)]) == 0
@@ -156,30 +177,69 @@ def test_without_sinks_a_check_warns(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "warning: " in capsys.readouterr().err
 
 
+class Recipe:
+    """The how-to's script for archives, as it stands there.
+
+    Args:
+        folder: for the log, the archive and a `gateway` to be found by its name.
+        key: a file with the chain key.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        blocks = PAGE.read_text().split("```sh\n")[1:]
+        self._text = next(each for each in blocks if "archive.sh" in each).partition("```")[0]
+        self.log, self.archive, programs = folder / "log", folder / "archive", folder / "bin"
+        for each in (self.log, self.archive, programs):
+            each.mkdir()
+        (programs / "gateway").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m gateway.cli.main "$@"\n')
+        (programs / "gateway").chmod(0o755)
+        self._environment = os.environ | {
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "AUDIT_LOG": str(self.log),
+            "AUDIT_ARCHIVE": str(self.archive),
+            "AUDIT_KEY": key,
+            "AUDIT_SEAL": "chmod a-w",
+        }
+
+    def __call__(self, month: str) -> int:
+        """Run it; its exit code."""
+        command = ["sh", "-c", self._text, "archive.sh", month]
+        return subprocess.run(command, env=self._environment, check=False, capture_output=True).returncode
+
+
+async def test_the_recipe_takes_the_month_that_is_over_while_records_are_written(tmp_path: Path, key: str) -> None:
+    run_recipe, count = Recipe(tmp_path, key), 0
+    path = run_recipe.log / "audit.jsonl"
+    month = (datetime.now(UTC).replace(day=1) - timedelta(days=1)).strftime("%Y%m")
+    sink = FileSink(path)
+    audit = Audit(Keys(SECRET), [Outlet(sink)])
+    async with audit.running(sink.previous):
+        await audit.write(events.TOOL_CALL, {"rows": count})
+        archiving = asyncio.create_task(asyncio.to_thread(run_recipe, month))
+        while not archiving.done():
+            count += 1
+            await audit.write(events.TOOL_CALL, {"rows": count})
+            await asyncio.sleep(0.001)
+        assert await archiving == 0
+        await audit.write(events.TOOL_CALL, {"rows": count + 1})
+    kept = run_recipe.archive / f"audit-{month}.jsonl.gz"
+    assert [file.name for file in run_recipe.log.iterdir()] == ["audit.jsonl"]
+    told = [json.loads(line) for line in gzip.decompress(kept.read_bytes()).splitlines()]
+    before = [each["rows"] for each in told if each["event"] == events.TOOL_CALL]
+    after = [each["rows"] for each in records(path) if each["event"] == events.TOOL_CALL]
+    assert before + after == list(range(count + 2))
+    assert before
+    assert run("verify", "--key-file", key, str(kept), str(path)) == 0
+
+
 def test_the_recipe_for_archives_runs_as_it_stands(tmp_path: Path, key: str) -> None:
-    recipe = next(each for each in PAGE.read_text().split("```sh\n")[1:] if "archive.sh" in each).partition("```")[0]
-    log, archive, programs = tmp_path / "log", tmp_path / "archive", tmp_path / "bin"
-    for folder in (log, archive, programs):
-        folder.mkdir()
-    (programs / "gateway").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m gateway.cli.main "$@"\n')
-    (programs / "gateway").chmod(0o755)
+    run_recipe = Recipe(tmp_path, key)
+    log, archive = run_recipe.log, run_recipe.archive
     lines = two_chains(20, 20)
     write(log / "audit-20261102T000000.000000Z.jsonl", lines[:15])
     write(log / "audit-20261130T000000.000000Z.jsonl", lines[15:30])
     write(log / "audit-20261205T000000.000000Z.jsonl", lines[30:])
-    environment = os.environ | {
-        "PATH": f"{programs}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "AUDIT_LOG": str(log),
-        "AUDIT_ARCHIVE": str(archive),
-        "AUDIT_KEY": key,
-        "AUDIT_SEAL": "chmod a-w",
-    }
-
-    def run_recipe(month: str) -> int:
-        command = ["sh", "-c", recipe, "archive.sh", month]
-        return subprocess.run(command, env=environment, check=False, capture_output=True).returncode
-
     assert run_recipe("202611") == 0
     assert [file.name for file in log.iterdir()] == ["audit-20261205T000000.000000Z.jsonl"]
     kept = archive / "audit-202611.jsonl.gz"

@@ -20,7 +20,11 @@ from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
 
+from gateway.context import Principal
 from gateway.demo.sample import make_shop
+from gateway.server.local import ISSUER
+from gateway.tools.comments import user_hash
+from tests.servers.otlp import running_http_collector
 from tests.world import CONFIGURATION, MODERN, envelope, open_world
 
 USER: Final = pwd.getpwuid(os.geteuid()).pw_name
@@ -134,7 +138,37 @@ async def test_both_eras_on_one_pipe(tmp_path: Path) -> None:
         lines = [json.loads(line) for line in errors.splitlines()]
         requests = [line for line in lines if line["event"] == "request"]
         assert [line["outcome"] for line in requests] == ["ok"] * 4 + ["-32004"]
-        assert {line["client"] for line in requests} == {USER}
+        assert {line["client"] for line in requests} == {user_hash(Principal(ISSUER, USER, "", frozenset()))}
+
+
+async def test_a_trace_begins_with_the_method_where_there_is_no_http(tmp_path: Path) -> None:
+    caller = f"00-{7:032x}-{8:016x}-01"
+    async with running_http_collector() as collector:
+        environment = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_TRACES_SAMPLER": "always_on",
+        }
+        async with child(tmp_path, LOCAL, "--log-level", "info", environment=environment) as gateway:
+            await gateway.ask(call(1, "customer_by_id", {"id": 7}))
+            await gateway.ask(call(2, "customer_by_id", {"id": 7}, traceparent=caller))
+            await gateway.ask(call(3, "customer_by_id", {"id": "seven"}))
+            _, errors = await gateway.close()
+    lines = [json.loads(line) for line in errors.splitlines()]
+    ids = [line["correlation_id"] for line in lines if line["event"] == "request"]
+    assert not any({"http_method", "status"} & line.keys() for line in lines)
+    plain, called, failed = (
+        {span.name: span for span in collector.spans if span.attributes["correlation.id"] == each} for each in ids
+    )
+    names = {"tools/call customer_by_id", "customer_by_id"}
+    assert plain.keys() == called.keys() == names
+    assert plain["tools/call customer_by_id"].parent_id == ""
+    assert plain["tools/call customer_by_id"].attributes["network.transport"] == "pipe"
+    assert not any(span.is_error or span.links for span in (*plain.values(), *called.values()))
+    tool = called["tools/call customer_by_id"]
+    assert (tool.trace_id, tool.parent_id) == (f"{7:032x}", f"{8:016x}")
+    assert called["customer_by_id"].parent_id == tool.span_id
+    assert failed["tools/call customer_by_id"].attributes["error.type"] == "tool_error"
 
 
 async def test_what_is_malformed_is_answered_and_harms_nobody(tmp_path: Path) -> None:

@@ -27,6 +27,24 @@ def problems(folder: Path, audit: str, key: str = "k" * 32) -> list[str]:
     return []
 
 
+WHOLE = """
+audit: {sinks: [{stdout: {}}, {file: {path: /var/log/gateway/audit.jsonl, fsync: interval, rotate: 100MiB}}, {otlp: {}},
+  {postgresql: {source: log, table: audit.records}}], on_failure: refuse, chain_key: "${file:key}"}
+telemetry: {traces: {sample: 0.1, sql_comment: static}, logs: {format: json, level: info}, metrics: {}}
+"""
+
+
+def test_everything_at_once_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("k" * 32)
+    (tmp_path / "gateway.yaml").write_text(BASE + WHOLE)
+    settings = load(tmp_path / "gateway.yaml", environment={}).settings
+    assert len(settings.audit.sinks) == 4
+    assert settings.audit.sinks[1].file is not None
+    assert settings.audit.sinks[1].file.rotate == 100 << 20
+    assert settings.audit.on_failure == "refuse"
+    assert (settings.telemetry.traces.sample, settings.telemetry.traces.sql_comment) == (0.1, "static")
+
+
 @pytest.mark.parametrize(
     "audit",
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import event, given
@@ -17,7 +17,7 @@ from gateway.database.shares import Shares
 from gateway.errors import Code, ToolError
 from gateway.resilience.retry import Patience
 from tests.database.fakes import FakeEngine, Fault, Script, in_virtual_time
-from tests.database.support import call
+from tests.database.support import call_of
 
 SECONDS = st.sampled_from([0.0, 0.0, 0.001, 0.05, 0.3, 2.0])
 
@@ -35,11 +35,6 @@ class Visit:
 
 VISITS = st.builds(Visit, st.sampled_from("abc"), SECONDS, SECONDS, st.none() | SECONDS, st.booleans())
 FAULTS = st.builds(Fault, SECONDS, st.booleans())
-
-
-def call_of(client: str, seconds: float = 1000) -> Call:
-    mine = call(seconds)
-    return replace(mine, principal=replace(mine.principal, client_id=client))
 
 
 @given(
@@ -110,6 +105,32 @@ def test_patience_is_shared_by_both_queues() -> None:
         assert caught.value.code is Code.POOL_TIMEOUT
         assert abs(now() - started - 3.0) < 1e-6
         await asyncio.gather(*holders, late)
+        await pool.close(1)
+
+    in_virtual_time(scene())
+
+
+def test_waiting_for_ones_own_share_is_waiting_for_a_connection() -> None:
+    """One wait for each call that waited, wherever it did; one obtained connection for each lease."""
+    settings = PoolSettings.model_validate({"min": 0, "max": 2, "acquire_timeout": "3s"})
+
+    async def scene() -> None:
+        pool, shares = Pool(FakeEngine(), settings, 1.0), Shares(settings)
+
+        async def hold(mine: Call, seconds: float) -> None:
+            async with shares.lease(mine, Patience(3.0), pool.lease(mine, Patience(3.0))):
+                await asyncio.sleep(seconds)
+
+        first, second, third = (call_of("a") for _ in range(3))
+        await asyncio.gather(hold(first, 1), hold(second, 9), hold(third, 1), return_exceptions=True)
+        waits = [[(mark[0], mark[3]) for mark in each.marks] for each in (first, second, third)]
+        assert waits == [[("wait", "")], [("wait", "")], [("wait", "pool_timeout")]]
+        assert first.marks[0][4] is not None, "its connection was opened for it"
+        assert second.marks[0][4] is None
+        assert (pool.times.wait.count, pool.times.timeouts) == (2, 1)
+        await hold(call_of("a"), 1)
+        assert pool.times.wait.counts[0] >= 1, "one was at hand"
+        assert pool.times.wait.count == pool.times.use.count == 3
         await pool.close(1)
 
     in_virtual_time(scene())

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import tempfile
 from pathlib import Path
 
-import yaml
-
-from tests.k8s.rendered import K8S, render
+from tests.k8s.rendered import K8S, offered
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/kubernetes.md").read_text()
 
 
 def test_a_repository_of_ones_own() -> None:
-    (block,) = re.findall(r"```yaml\n(# other: kustomization\.yaml.*?)```", PAGE, re.DOTALL)
-    folder = Path(tempfile.mkdtemp(dir=K8S.parent, prefix=".cache-"))
-    try:
-        here = os.path.relpath(K8S, folder)
-        text = re.sub(r"github\.com/\S+/k8s/(\S+)\?ref=v\S+", rf"{here}/\1", block)
-        assert "github" not in text
-        (folder / "kustomization.yaml").write_text(text)
-        for name in ("environment", "database", "tools"):
-            (folder / f"{name}.yaml").write_text(f"# mine: {name}\n")
-        objects = list(yaml.safe_load_all(render(folder)))
-    finally:
-        shutil.rmtree(folder)
+    objects = offered(PAGE, {f"{name}.yaml": f"# mine: {name}\n" for name in ("environment", "database", "tools")})
     spaces = {each["metadata"].get("namespace") for each in objects if each["kind"] != "Namespace"}
     assert spaces == {"mcp-gateway-production"}
     (files,) = (each["data"] for each in objects if each["metadata"]["name"].startswith("gateway-config-"))

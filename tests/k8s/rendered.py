@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -31,7 +33,16 @@ class Variant:
 
 def _optional() -> tuple[str, ...]:
     """Components of which no shipped overlay and no other variant knows."""
-    named = {"cert-manager", "external-secrets", "gateway-api", "ingress", "oracle-wallet", "pgbouncer", "redis"}
+    named = {
+        "egress-proxy",
+        "cert-manager",
+        "external-secrets",
+        "gateway-api",
+        "ingress",
+        "oracle-wallet",
+        "pgbouncer",
+        "redis",
+    }
     found = {path.parent.name for path in (K8S / "components").glob("*/kustomization.yaml")}
     used = {Path(each).name for each in kustomization(K8S / "overlays/production").get("components", ())}
     return tuple(sorted(found - named - used))
@@ -49,6 +60,7 @@ VARIANTS: Final[Mapping[str, Variant]] = MappingProxyType(
         "base": Variant("base"),
         "ingress": Variant("base", ("cert-manager", "ingress")),
         "redis": Variant("overlays/production", ("redis",)),
+        "egress-proxy": Variant("overlays/production", ("egress-proxy",)),
         "oracle-wallet": Variant("overlays/production", ("redis", "oracle-wallet")),
         "pgbouncer": Variant("base", ("cert-manager", "pgbouncer")),
         **({"optional": Variant("overlays/production", _optional())} if _optional() else {}),
@@ -94,6 +106,26 @@ def render(folder: Path) -> str:
     assert result.returncode == 0, result.stderr
     assert not result.stderr, result.stderr  # deprecated fields are told there
     return result.stdout
+
+
+def offered(page: str, files: Mapping[str, str]) -> list[Object]:
+    """What the kustomization of a page renders, with the repository that it names being this one.
+
+    Args:
+        page: its text, with one block that begins `# other: kustomization.yaml`.
+        files: what stands beside it.
+    """
+    (block,) = re.findall(r"```yaml\n(# other: kustomization\.yaml.*?)```", page, re.DOTALL)
+    folder = Path(tempfile.mkdtemp(dir=ROOT, prefix=".cache-"))
+    try:
+        here = os.path.relpath(K8S, folder)
+        written = re.sub(r"github\.com/\S+/k8s/(\S+)\?ref=v\S+", rf"{here}/\1", block)
+        assert "github" not in written
+        for name, content in {"kustomization.yaml": written, **files}.items():
+            (folder / name).write_text(content)
+        return list(yaml.safe_load_all(render(folder)))
+    finally:
+        shutil.rmtree(folder)
 
 
 @cache

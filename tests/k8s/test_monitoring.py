@@ -86,6 +86,15 @@ def test_every_query_names_metrics_that_exist() -> None:
         assert found <= NAMES, found - NAMES
 
 
+def test_every_legend_names_labels_that_its_query_keeps() -> None:
+    dashboard = json.loads((MONITORING / "dashboard.json").read_text())
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            kept = set(re.findall(r"\w+", " ".join(re.findall(r"by \((.*?)\)", target["expr"]))))
+            legend = set(re.findall(r"{{(\w+)}}", target.get("legendFormat") or ""))
+            assert legend <= (kept or {"pod", "instance"}), panel["title"]
+
+
 async def _load(world: World, stop: asyncio.Event) -> None:
     """Every kind of traffic, again and again."""
     while not stop.is_set():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from collections import Counter
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -119,14 +120,15 @@ async def test_a_database_that_dies_refuses_calls_and_loses_nothing(
 
 
 @asynccontextmanager
-async def collector(status: list[int]) -> AsyncIterator[tuple[str, list[Any]]]:
-    """An OTLP receiver over HTTP; it answers with the last status of the list."""
+async def collector(status: list[int], refused: Counter[int]) -> AsyncIterator[tuple[str, list[Any]]]:
+    """An OTLP receiver over HTTP; it answers with the last status of the list, and counts those that are refusals."""
     taken: list[Any] = []
 
     async def take(request: web.Request) -> web.Response:
         body = await request.read()
         if request.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
+        refused[status[-1]] += status[-1] != 200
         if status[-1] == 200:
             sent = ExportLogsServiceRequest.FromString(body)
             taken.extend(each for r in sent.resource_logs for s in r.scope_logs for each in s.log_records)
@@ -144,19 +146,27 @@ async def collector(status: list[int]) -> AsyncIterator[tuple[str, list[Any]]]:
         await runner.cleanup()
 
 
-async def test_a_collector_gets_each_record_word_for_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    status = [200]
-    async with collector(status) as (port, taken):
+async def test_a_collector_gets_each_record_word_for_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    status, refused = [200], Counter[int]()
+    async with collector(status, refused) as (port, taken):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", f"http://127.0.0.1:{port}/v1/logs")
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
         async with open_world(tmp_path, configuration("{otlp: {}}"), {"CHAIN_KEY": SECRET}) as world:
             assert not (await world.call("customer_by_id", {"id": 1})).result["isError"]
             status.append(400)
             assert (await world.call("customer_by_id", {"id": 2})).result["isError"]
+            async with asyncio.timeout(20):
+                while refused.total() < 3:  # noqa: ASYNC110 - attempts, none of which is a line
+                    await asyncio.sleep(0.05)
             status.append(200)
             async with asyncio.timeout(20):
                 while world.gateway.snapshot.audit.troubles:  # noqa: ASYNC110 - the sink's own pace
                     await asyncio.sleep(0.05)
+    told = [each for each in caplog.records if each.levelname in {"WARNING", "ERROR"} and "sink" in each.getMessage()]
+    assert [each.levelname for each in told] == ["ERROR", "WARNING"], "one line when it failed, one when it works again"
+    assert not [each for each in caplog.records if each.name.startswith("opentelemetry")]
     lines = [record.body.string_value.encode() + b"\n" for record in taken]
     assert Verifier([SECRET]).verify([write(tmp_path / "otlp.jsonl", lines)]).is_whole
     call = next(record for record in taken if record.event_name == f"audit.{events.TOOL_CALL}")

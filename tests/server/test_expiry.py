@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import aiohttp
 import pytest
 
 from tests.servers.certificates import Authority
+from tests.servers.secured import running_secured
 from tests.world import CONFIGURATION, open_world
 
 DAY = 86_400
@@ -30,9 +32,20 @@ async def test_files_are_watched(tmp_path: Path) -> None:
         "  pg: {engine: postgresql, host: localhost, port: 1, database: x, user: x, tls: "
         f"{{ca: {authority.path}, certificate: {pair.certificate}, key: {pair.key}}}}}\n"
     )
-    async with open_world(tmp_path, CONFIGURATION.replace("sources:\n", f"sources:\n{source}")) as world:
+    wallet = tmp_path / "wallet"
+    wallet.mkdir()
+    (wallet / "ewallet.pem").write_bytes(
+        pair.key.read_bytes() + b"Bag Attributes\n    friendlyName: gateway\n" + pair.certificate.read_bytes()
+    )
+    source += (
+        "  ora: {engine: oracle, host: localhost, port: 1, service: x, user: x, "
+        f"password: '${{env:PASSWORD}}', wallet: {wallet}}}\n"
+    )
+    configuration = CONFIGURATION.replace("sources:\n", f"sources:\n{source}")
+    async with open_world(tmp_path, configuration, {"PASSWORD": "secret"}) as world:
         url = world.gateway.admin_url
         assert await _expiry(url, "client", "pg") == pytest.approx(20 * DAY, abs=600)
+        assert await _expiry(url, "client", "ora") == pytest.approx(20 * DAY, abs=600)
         assert await _expiry(url, "ca", "pg") == pytest.approx(DAY, abs=600)
         assert await _expiry(url, "server", "pg") is None
         later = authority.issue("client-2", days=40)
@@ -43,3 +56,34 @@ async def test_files_are_watched(tmp_path: Path) -> None:
         pair.certificate.write_text("no certificate")
         os.utime(pair.certificate, (changed + 5, changed + 5))
         assert await _expiry(url, "client", "pg") is None
+
+
+async def test_what_a_server_showed_is_watched(tmp_path: Path) -> None:
+    with running_secured("postgresql") as place:
+        place.serve(place.authority.issue("db.test", days=20))
+        server = place.server
+        tls = f"{{mode: verify-full, ca: {place.authority.path}, server_name: db.test}}"
+        login = f"user: {server.user}, password: '${{env:DB_PASSWORD}}'"
+        where = f"host: {server.host}, port: {server.port}, database: postgres"
+        source = f"  pg: {{engine: postgresql, {where}, {login}, tls: {tls}}}\n"
+        text = CONFIGURATION.replace("sources:\n", f"sources:\n{source}")
+        async with open_world(tmp_path, text, {"DB_PASSWORD": server.password}) as world:
+            async with asyncio.timeout(20):
+                while not world.gateway.snapshot.sources["pg"].is_up:  # noqa: ASYNC110 - the pool's own pace
+                    await asyncio.sleep(0.02)
+            url = world.gateway.admin_url
+            assert await _expiry(url, "server", "pg") == pytest.approx(20 * DAY, abs=600)
+            assert await _expiry(url, "ca", "pg") == pytest.approx(365 * DAY, abs=600)
+
+
+async def test_the_listeners_and_rediss_files_are_watched(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "tls", days=90)
+    pair = authority.issue("gateway.test", days=30)
+    tls = f"{{certificate: {pair.certificate}, key: {pair.key}, client_ca: {authority.path}}}"
+    redis = f"redis: {{url: 'rediss://localhost:1/0', key: '${{env:SEAL}}', ca: {authority.path}}}\n"
+    text = CONFIGURATION.replace("port: 0}", f"port: 0, tls: {tls}}}", 1) + redis
+    async with open_world(tmp_path, text, {"SEAL": "s" * 32}) as world:
+        url = world.gateway.admin_url
+        assert await _expiry(url, "listener", "server") == pytest.approx(30 * DAY, abs=600)
+        assert await _expiry(url, "ca", "server") == pytest.approx(90 * DAY, abs=600)
+        assert await _expiry(url, "ca", "redis") == pytest.approx(90 * DAY, abs=600)

@@ -8,6 +8,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.world import open_world
 
 
@@ -62,3 +64,39 @@ def test_an_exception_is_one_line(log: io.StringIO) -> None:
     assert len(lines) == 1
     assert "line two" in lines[0]["exception"]
     assert len(lines[0]["long"]) < 2100
+
+
+@pytest.mark.parametrize("place", ["before the message is read", "while the call runs"])
+async def test_a_fault_of_ours_is_one_line_with_its_stack(
+    tmp_path: Path, log: io.StringIO, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Whatever breaks, the client learns the id and nothing else, and the id finds the stack."""
+
+    def break_down(*_: object) -> None:
+        raise ZeroDivisionError("of jane@example.com")
+
+    async with open_world(tmp_path) as world:
+        if place == "while the call runs":
+            monkeypatch.setattr(type(world.gateway.snapshot.sources["shop"]), "lease", break_down)
+        else:
+            await world.call("customer_by_id", {"id": 5})
+            monkeypatch.setattr(type(world.gateway.snapshot.verifier), "known", break_down)
+        reply = await world.modern(
+            "tools/call", {"name": "customer_by_id", "arguments": {"id": 5}}, headers={"X-Request-ID": "broken"}
+        )
+    assert reply.status == 500
+    assert reply.error["code"] == -32603
+    assert reply.headers["X-Request-ID"] == "broken"
+    assert reply.headers["Server"] == "mcp-database-gateway"
+    assert reply.headers["X-Content-Type-Options"] == "nosniff"
+    assert b"Zero" not in reply.body
+    lines = [line for line in _lines(log) if line.get("correlation_id") == "broken" or "exception" in line]
+    (fault,) = [line for line in lines if "exception" in line]
+    assert fault["level"] == "error"
+    assert "in break_down" in fault["exception"]
+    assert "jane" not in fault["exception"]
+    assert fault["correlation_id"] == "broken"
+    (request,) = [line for line in lines if line["event"] == "request"]
+    assert request["outcome"] in {"internal", "-32603"}
+    assert request["status"] == 500
+    assert len(lines) == 2

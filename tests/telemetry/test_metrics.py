@@ -7,9 +7,10 @@ from typing import Final
 
 import pytest
 
+from gateway.errors import Code
 from gateway.resilience.histogram import Histogram
 from gateway.telemetry.instruments import INSTRUMENTS, Kind
-from gateway.telemetry.metrics import MAX_SERIES, Meters
+from gateway.telemetry.metrics import MAX_SERIES, Meters, fault
 
 PAGE: Final = Path(__file__).parents[2] / "docs/reference/metrics.md"
 
@@ -27,6 +28,18 @@ def test_ever_new_tools_end_in_one_series() -> None:
         500,
         500,
     ]
+
+
+def test_what_callers_can_mend_is_theirs_and_all_else_is_ours() -> None:
+    """Alerts count what is ours; a new code must be put on one side."""
+    mendable = {Code.INVALID_ARGUMENTS, Code.INVALID_VALUE, Code.CONSTRAINT_VIOLATION, Code.RESULT_TOO_LARGE}
+    # What a token lacks, and what calling again settles.
+    mendable |= {Code.ACCESS_DENIED, Code.CONFLICT}
+    assert {code for code in Code if fault(code) == "caller"} == mendable
+    assert {code for code in Code if fault(code) == "gateway"} == set(Code) - mendable
+    assert fault("ok") == "none"
+    assert fault("internal", 500) == fault("refused", 503) == fault("-32603") == "gateway"
+    assert fault("refused", 413) == fault("rate_limited", 429) == fault("cancelled") == "caller"
 
 
 def rows() -> list[str]:

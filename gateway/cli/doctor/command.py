@@ -16,6 +16,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.auth.problems import problems as auth_problems
+from gateway.cli import recording
 from gateway.cli.doctor import helpers, issuers, paper, sources
 from gateway.cli.doctor.report import Outcome, Step, Target, document, exit_code, secrets_of, without
 from gateway.config.issuers import resolve
@@ -72,7 +73,7 @@ def run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     if unknown := rounds.keep(arguments.only):
         parser.error(f"--only {unknown}: known are {', '.join(sorted(rounds.names()))}")
     with _quiet():
-        asyncio.run(rounds.examine())
+        asyncio.run(_examine(configuration, rounds))
     secrets = set(secrets_of(settings))
     # As JSON writes them, too.
     secrets |= {json.dumps(secret, ensure_ascii=False)[1:-1] for secret in secrets}
@@ -82,6 +83,16 @@ def run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
         text = "\n".join(paper.page(rounds.targets, in_colour=paper.wants_colour(sys.stdout)))
     print(without(text, secrets))
     return exit_code(rounds.targets)
+
+
+async def _examine(configuration: Configuration, rounds: Rounds) -> None:
+    """Examine, and have it recorded; the audit itself may be what ails, so that stops nothing, and is told."""
+    try:
+        async with recording.recorded(configuration, "doctor"):
+            await rounds.examine()
+    except recording.NotRecorded as error:
+        print(f"gateway: this is not recorded in the audit: {error.__cause__}", file=sys.stderr)
+        await rounds.examine()
 
 
 @contextmanager
@@ -157,7 +168,7 @@ class Rounds:
         if target.kind == "source":
             await sources.examine(target, self._configuration, self._limit, self._audits)
         elif target.kind == "issuer":
-            await issuers.examine(target, self._issuers[target.name], self._limit)
+            await issuers.examine(target, self._issuers[target.name], self._limit, settings.auth.ca)
         elif target.kind == "redis" and settings.redis is not None:
             await helpers.examine_redis(target, settings.redis, self._limit)
         else:

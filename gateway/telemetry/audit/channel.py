@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Protocol
 
@@ -30,6 +31,35 @@ class Sink(Protocol):
 
     async def close(self) -> None:
         """Let go of everything; nothing is written afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class SinkCounts:
+    """What became of the records for one sink.
+
+    Attributes:
+        written: records that are there.
+        failed: records in attempts that failed; one that is tried again counts again.
+        lost: records that found no room.
+        pending: records that wait.
+        is_up: whether it takes records, as far as is known.
+    """
+
+    written: int
+    failed: int
+    lost: int
+    pending: int
+    is_up: bool
+
+    def __add__(self, other: SinkCounts) -> SinkCounts:
+        """Two sinks of one name as one."""
+        return SinkCounts(
+            self.written + other.written,
+            self.failed + other.failed,
+            self.lost + other.lost,
+            self.pending + other.pending,
+            self.is_up and other.is_up,
+        )
 
 
 class Channel:
@@ -72,6 +102,12 @@ class Channel:
         self._wake = asyncio.Event()
         self._is_empty = asyncio.Event()
         self._is_empty.set()
+        self._delivered = self._failed = 0
+
+    @property
+    def counts(self) -> SinkCounts:
+        """For metrics."""
+        return SinkCounts(self._delivered, self._failed, self.lost, len(self._lines), not self.trouble)
 
     def offer(self, seq: int, line: bytes) -> None:
         """Queue a line; one that finds no room is lost for this sink, which has failed then."""
@@ -114,12 +150,14 @@ class Channel:
         try:
             await self.sink.write([line for _, line in batch])
         except Exception as error:  # noqa: BLE001 - whatever a sink raises, it has failed
+            self._failed += len(batch)
             self._fail(_words(error))
             return False
         finally:
             overdue.cancel()
         for _ in batch:
             self._lines.popleft()
+        self._delivered += len({seq for seq, _ in batch} - {self.written})  # a head has the number of its record
         self.written = batch[-1][0]
         if self.trouble:
             _log.warning("audit sink %s works again", self.sink.name, extra={"sink": self.sink.name})

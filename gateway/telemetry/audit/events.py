@@ -109,9 +109,10 @@ EVENTS: Final[Mapping[str, Event]] = MappingProxyType(
                 "trigger": "who or what asked for it",
                 "old": "SHA-256 of the one before",
                 "new": "SHA-256 of the one now",
-                "added": "keys that are new",
-                "removed": "keys that are gone",
-                "changed": "keys whose values differ; the values are not told",
+                "added": "keys that are new, with their values; no secret; SQL and long texts by their SHA-256",
+                "removed": "keys that are gone, with the values that they had",
+                "changed": "keys whose values differ, each with the old and the new one",
+                "more": "how many keys are left out, where there are more than 500 of a kind",
             },
         ),
         CONFIGURATION_REFUSED: Event(

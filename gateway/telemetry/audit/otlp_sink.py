@@ -12,18 +12,18 @@ from typing import Any, Final, Protocol
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExportResult
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from gateway import __version__
 from gateway.telemetry.audit.thread import WriterThread
+from gateway.telemetry.export import hush, resource, speaks_http
 
 _SCOPE: Final = InstrumentationScope("gateway.audit", __version__)
 _COPIED: Final = ("correlation_id", "subject", "client", "tool", "outcome")
 
 
 class NotDelivered(Exception):
-    """The collector did not take a batch; why is in the exporter's own log."""
+    """The collector did not take a batch."""
 
 
 class Exporter(Protocol):
@@ -47,7 +47,7 @@ class OtlpSink:
 
     def __init__(self, exporter: Exporter | None = None) -> None:
         self._exporter = exporter or _exporter(os.environ)
-        self._resource = Resource.create({"service.name": "mcp-database-gateway", "service.version": __version__})
+        self._resource = resource()
         self._thread = WriterThread("audit-otlp")
 
     async def write(self, lines: Sequence[bytes]) -> None:
@@ -85,8 +85,8 @@ class OtlpSink:
 
 def _exporter(environment: Mapping[str, str]) -> Exporter:
     # Imported here, because the gRPC stack is heavy and most processes need only one of the two.
-    protocol = environment.get("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL") or environment.get("OTEL_EXPORTER_OTLP_PROTOCOL")
-    if protocol == "http/protobuf":
+    hush()
+    if speaks_http(environment, "LOGS"):
         from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter as HttpExporter
 
         return HttpExporter()

@@ -16,7 +16,7 @@ from gateway import __version__
 from gateway.errors import GatewayError
 from gateway.telemetry.audit import events
 from gateway.telemetry.audit.chain import Chain, Keys, Previous
-from gateway.telemetry.audit.channel import Channel, Sink
+from gateway.telemetry.audit.channel import Channel, Sink, SinkCounts
 from gateway.telemetry.audit.failures import Failures
 from gateway.telemetry.audit.redaction import Redactor
 
@@ -73,6 +73,7 @@ class Audit:
     Attributes:
         redactor: makes arguments fit to be recorded.
         failures: counts failed authentications.
+        refused: calls refused and answers withheld, ever.
     """
 
     def __init__(self, keys: Keys, outlets: Sequence[Outlet] = (), policy: Policy | None = None) -> None:
@@ -83,7 +84,7 @@ class Audit:
         self._required = [each for each in self._channels if each.is_required and each.takes_records]
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._failed: set[str] = set()
-        self._refused = 0
+        self.refused = self._refused_before = 0
         self._told = 0
         self.redactor = Redactor(keys.arguments)
         self.failures = Failures(self.note)
@@ -94,10 +95,13 @@ class Audit:
         return bool(self._channels)
 
     @property
-    def counts(self) -> Mapping[str, int]:
-        """For metrics: records made, lines lost, calls refused since the last recovery."""
-        lost = sum(channel.lost for channel in self._channels)
-        return {"records": self._chain.seq, "lost": lost, "refused": self._refused}
+    def sinks(self) -> Mapping[str, SinkCounts]:
+        """What became of the records, for each sink by its name."""
+        found: dict[str, SinkCounts] = {}
+        for channel in self._channels:
+            name, counts = channel.sink.name, channel.counts
+            found[name] = found[name] + counts if name in found else counts
+        return found
 
     @property
     def troubles(self) -> Mapping[str, str]:
@@ -131,7 +135,7 @@ class Audit:
             AuditUnavailable: a required sink has failed, and the policy is to refuse.
         """
         if self.is_refusing:
-            self._refused += 1
+            self.refused += 1
             raise AuditUnavailable("A required audit sink has failed.")
 
     async def write(self, event: str, fields: Mapping[str, Any]) -> None:
@@ -213,8 +217,8 @@ class Audit:
             return
         if name in self._failed:
             self._failed.discard(name)
-            self.note(events.SINK_RECOVERED, {"sink": name, "lost": channel.lost, "refused": self._refused})
-            self._refused = 0
+            meanwhile, self._refused_before = self.refused - self._refused_before, self.refused
+            self.note(events.SINK_RECOVERED, {"sink": name, "lost": channel.lost, "refused": meanwhile})
         written = min((each.written for each in self._required), default=self._chain.seq)
         while self._waiters and self._waiters[0][0] <= written:
             _, waiter = self._waiters.popleft()
@@ -225,7 +229,7 @@ class Audit:
         while self._waiters:
             _, waiter = self._waiters.popleft()
             if not waiter.done():
-                self._refused += 1
+                self.refused += 1
                 waiter.set_exception(AuditUnavailable("A required audit sink has failed."))
 
     async def _tell_head(self) -> None:

@@ -108,6 +108,7 @@ class Verifier:
         self._is_partial = is_partial
         self._tracks: dict[str, Track] = {}
         self._witnesses: list[Witness] = []
+        self._intents: dict[tuple[str, str, str], list[str]] = {}
         self._report = Report()
 
     def verify(self, files: Sequence[Path], witnesses: Sequence[Path] = ()) -> Report:
@@ -127,6 +128,9 @@ class Verifier:
         for identity, track in self._tracks.items():
             if not track.is_closed:
                 self._note(f"chain {identity} has no end: its process runs, or did not stop in order")
+        for (_, tool, correlation_id), places in self._intents.items():
+            who = f"tool {tool}, correlation id {correlation_id}"
+            self._report.notes += [f"{place}: no record tells how this write ended: {who}" for place in places]
         for witness in self._witnesses:
             self._confront(witness)
         self._report.chains = len(self._tracks)
@@ -169,6 +173,17 @@ class Verifier:
         if link.seq >= track.last.seq:
             track.last, track.place = link, place
         track.is_closed = track.is_closed or found.fields["event"] == events.CHAIN_CLOSE
+        self._pair(found, place)
+
+    def _pair(self, found: Entry, place: str) -> None:
+        """An intent waits for the outcome of its write."""
+        key = (found.link.chain, str(found.fields.get("tool")), str(found.fields.get("correlation_id")))
+        if found.fields["event"] == events.TOOL_INTENT:
+            self._intents.setdefault(key, []).append(place)
+        elif found.fields["event"] == events.TOOL_CALL and key in self._intents:
+            self._intents[key].pop(0)
+            if not self._intents[key]:
+                del self._intents[key]
 
     def _begin(self, found: Entry, place: str) -> Track:
         link, keys = found.link, None

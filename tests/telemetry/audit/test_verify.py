@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.telemetry.audit.chain import LINE, Keys, Previous
+from gateway.telemetry.audit import events
+from gateway.telemetry.audit.chain import LINE, Chain, Keys, Previous
 from gateway.telemetry.audit.reading import Unreadable, last_link
 from gateway.telemetry.audit.verify import Report, Verifier
 from tests.telemetry.audit.support import SECRET, chain_lines, head_of, two_chains, write
@@ -202,3 +203,19 @@ def test_another_full_copy_is_a_witness(tmp_path: Path) -> None:
 def test_a_record_is_plain_json_with_its_hash_last() -> None:
     record = json.loads(chain_lines(1)[1])
     assert list(record) == ["chain", "seq", "prev", "time", "event", "tool", "rows", "hash"]
+
+
+def test_a_write_without_an_outcome_is_named(tmp_path: Path) -> None:
+    """A process was killed between the intent and the outcome of one of its writes."""
+    chain = Chain(Keys(SECRET))
+    lines = [chain.append(events.CHAIN_OPEN, {"key": Keys(SECRET).identity, "previous": None, "torn_bytes": 0})]
+    for event, identifier in (
+        *((events.TOOL_INTENT, "a"), (events.TOOL_INTENT, "b"), (events.TOOL_INTENT, "a"), (events.TOOL_CALL, "a")),
+        *((events.TOOL_CALL, "b"), (events.TOOL_CALL, "read")),
+    ):
+        lines.append(chain.append(event, {"tool": "rename", "correlation_id": identifier}))
+    report = verify(write(tmp_path / "log", lines))
+    assert report.is_whole
+    (note,) = [each for each in report.notes if "how this write ended" in each]
+    assert note.startswith(f"{tmp_path}/log:4: ")
+    assert note.endswith("tool rename, correlation id a")
