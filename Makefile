@@ -10,7 +10,7 @@ BENCH ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: image manifests help install demo test check soak bench lock conformance clean
+.PHONY: image manifests help install demo test check soak faults bench lock conformance clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -38,6 +38,9 @@ check: $(STAMP) ## Lint, formatting and types
 
 soak: $(STAMP) ## The same tests with many more rounds
 	@GATEWAY_TEST_ROUNDS=$${GATEWAY_TEST_ROUNDS:-2000} $(BIN)/python -m pytest --timeout=3600 $(ARGS)
+
+faults: $(STAMP) ## Break everything around a gateway under load, and print what callers saw (ARGS="-k postgresql", ARGS="--write")
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 bench: $(STAMP) ## Measure what a call costs, beside others (BENCH=call, ARGS="--rounds 3")
 	@$(BIN)/python -m tests.bench $(BENCH) $(ARGS)

@@ -39,6 +39,7 @@ class Principal:
         claims: every claim of the token.
         expires_at: Unix time in seconds.
         has_every_scope: only for `auth.mode: none` on loopback.
+        client: whom limits count: the issuer with the OAuth client, or with the subject where the token names none.
     """
 
     issuer: str
@@ -48,11 +49,11 @@ class Principal:
     claims: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     expires_at: float = float("inf")
     has_every_scope: bool = False
+    client: tuple[str, str, str] = field(init=False, compare=False, repr=False)
 
-    @property
-    def client(self) -> tuple[str, str, str]:
-        """Whom limits count: the issuer with the OAuth client, or with the subject where the token names no client."""
-        return (self.issuer, self.client_id, "" if self.client_id else self.subject)
+    def __post_init__(self) -> None:
+        client = (self.issuer, self.client_id, "" if self.client_id else self.subject)
+        object.__setattr__(self, "client", client)
 
     def grants(self, required: frozenset[str]) -> bool:
         """Whether the caller holds all of the required scopes."""

@@ -43,6 +43,9 @@ ENGINES = {
     "oidc": "oidc",
     "own_oidc": "oidc",
     "zones": "network+postgresql",
+    "fault_servers": "postgresql+mysql",
+    "zones_wanted": "network+postgresql",
+    "faketime": "faketime",
     "chromium": "chromium",
 }
 
@@ -212,6 +215,11 @@ def own_oidc() -> Iterator[OidcServer]:
     """A certified identity provider that a test may kill and give new keys."""
     with running_oidc() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def faketime() -> None:
+    """Clocks can be moved."""
 
 
 @pytest.fixture

@@ -184,7 +184,8 @@ class TokenVerifier(Verifier):
 
     async def _wait_for_keys(self, token: Token, issuer: _Issuer) -> tuple[SigningKey, ...]:
         keys = await issuer.keys.obtain(token.kid, token.algorithm)
-        if not issuer.keys.has_keys:
+        # Without the provider's word a key that is not known may be a new one.
+        if not issuer.keys.has_keys or not (keys or issuer.keys.status() == "ready"):
             raise IdentityProviderUnavailable(
                 "The access token cannot be checked at the moment; try again in a few seconds.",
                 detail=f"{issuer.settings.issuer}: {issuer.keys.status()}",

@@ -18,6 +18,8 @@ from gateway.server.reload import Reloader
 from gateway.telemetry import faults, logs
 from gateway.tools.loading import load_with_tools
 
+_LITTER: Final = (20_000, 20, 20)
+"""Objects after which the collector looks for circles: a call makes hundreds, of which none is one."""
 _log: Final = logging.getLogger("gateway.cli")
 
 
@@ -49,7 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     configuration = reloader.read_first()
     settings = configuration.settings.telemetry.logs
     logs.configure(style=style or settings.format, level=(level or settings.level).upper())
-    run_loop(serve_until_signal(configuration, reloader))
+    with logs.in_background():
+        run_loop(serve_until_signal(configuration, reloader))
     return 0
 
 
@@ -74,5 +77,6 @@ async def serve_until_signal(configuration: Configuration, reloader: Reloader) -
         # What was made until now stays: the collector need not walk it again with every call's litter.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*_LITTER)
         await wait_for_signal()
     _log.info("stopped")

@@ -10,6 +10,7 @@ from typing import Final
 _NEGATIVE: Final = 0x4000
 _SPECIAL: Final = MappingProxyType({0xC000: "NaN", 0xD000: "Infinity", 0xF000: "-Infinity"})
 _HEADER: Final = struct.Struct(">HhHH")
+_FEW: Final = 64
 _MOST_WHOLE: Final = 131_072
 _MOST_SCALE: Final = 16_383
 
@@ -19,11 +20,32 @@ def decode(data: bytes) -> Decimal:
     count, weight, sign, scale = _HEADER.unpack_from(data)
     if sign in _SPECIAL:
         return Decimal(_SPECIAL[sign])
-    digits = "".join([f"{group:04d}" for group in struct.unpack_from(f">{count}H", data, _HEADER.size)])
+    groups = struct.unpack_from(f">{count}H", data, _HEADER.size)
+    is_usual = count <= _FEW and abs(weight) <= _FEW and scale <= _FEW
+    digits = _digits(groups, weight, scale) if is_usual else _many_digits(groups, weight, scale)
+    return Decimal(f"-{digits}" if sign == _NEGATIVE else digits)
+
+
+def _digits(groups: tuple[int, ...], weight: int, scale: int) -> str:
+    """The number as text, by way of an integer of all its digits."""
+    value = 0
+    for group in groups:
+        value = value * 10_000 + group
+    missing = scale - 4 * (len(groups) - 1 - weight)
+    digits = str(value * 10**missing if missing >= 0 else value // 10**-missing)
+    if not scale:
+        return digits
+    digits = digits.rjust(scale + 1, "0")
+    return f"{digits[:-scale]}.{digits[-scale:]}"
+
+
+def _many_digits(groups: tuple[int, ...], weight: int, scale: int) -> str:
+    """The same where an integer would take longer, or be larger than Python writes."""
+    digits = "".join([f"{group:04d}" for group in groups])
     point = (weight + 1) * 4
     whole = digits[:point].ljust(point, "0") if point > 0 else "0"
     fraction = digits[point:] if point >= 0 else "0" * -point + digits
-    return Decimal(f"{'-' if sign == _NEGATIVE else ''}{whole}.{fraction[:scale].ljust(scale, '0')}")
+    return f"{whole}.{fraction[:scale].ljust(scale, '0')}"
 
 
 def encode(value: Decimal) -> bytes:

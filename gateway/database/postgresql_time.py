@@ -9,11 +9,15 @@ sign (ISO 8601-1:2019 section 4.3.2, expanded representation).
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Final
 
 _DAY: Final = 86_400_000_000
 _SECOND: Final = 1_000_000
 _EPOCH: Final = 730_425  # days from 0000-03-01 to 2000-01-01
+_ORDINAL: Final = date(2000, 1, 1).toordinal()
+_FIRST: Final = date.min.toordinal() - _ORDINAL
+_LAST: Final = date.max.toordinal() - _ORDINAL
 _DATE_MAX: Final = (1 << 31) - 1
 _TIME_MAX: Final = (1 << 63) - 1
 _INFINITE: Final = {"infinity": 1, "-infinity": -1}
@@ -140,7 +144,9 @@ def interval_binary(text: str) -> tuple[int, int, int]:
 
 
 def _civil(days: int) -> str:
-    """The date of a day number; the year begins in March so that the leap day is its last."""
+    """The date of a day number; where Python's calendar ends, the year begins in March: its leap day is the last."""
+    if _FIRST <= days <= _LAST:
+        return date.fromordinal(days + _ORDINAL).isoformat()
     era, day = divmod(days + _EPOCH, 146_097)
     year = (day - day // 1460 + day // 36_524 - day // 146_096) // 365
     day -= 365 * year + year // 4 - year // 100

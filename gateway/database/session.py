@@ -14,6 +14,7 @@ from gateway.database.care import Member
 from gateway.database.engine import Column, Engine, Identifiable, Statement, Table
 from gateway.database.failures import failure, without_values
 from gateway.errors import Code, ToolError
+from gateway.resilience.alarms import Alarms, Limit
 
 
 class Session:
@@ -25,9 +26,10 @@ class Session:
         statement_timeout: seconds that one statement may take.
         learn: told the columns of every result.
         identity: what the database is told of the caller.
+        alarms: for the statement's limit.
     """
 
-    __slots__ = ("_engine", "_identity", "_learn", "_member", "_statement_timeout")
+    __slots__ = ("_alarms", "_engine", "_identity", "_learn", "_member", "_statement_timeout")
 
     def __init__(
         self,
@@ -35,12 +37,14 @@ class Session:
         engine: Engine,
         statement_timeout: float,
         learn: Callable[[Statement, tuple[Column, ...]], None],
+        alarms: Alarms,
         identity: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._member = member
         self._engine = engine
         self._statement_timeout = statement_timeout
         self._learn = learn
+        self._alarms = alarms
         self._identity = identity
 
     async def run(self, statement: Statement, values: Sequence[Any], max_rows: int, call: Call) -> Table:
@@ -55,12 +59,12 @@ class Session:
         call.report("running")
         self._identify()
         member.is_dirty = True
-        scope = asyncio.timeout(limit)
+        scope = Limit(self._alarms, limit)
         try:
             async with scope:
                 table = await member.connection.run(statement, values, max_rows, report)
         except Exception as error:
-            named = without_values(self._name(error, statement, limit if scope.expired() else None), error)
+            named = without_values(self._name(error, statement, limit if scope.has_expired else None), error)
             # Nobody can tell what a broken connection still carried; an engine's own verdict knows.
             named.is_sent = named.is_sent or not isinstance(error, ToolError)
             raise named from error

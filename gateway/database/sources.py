@@ -22,6 +22,7 @@ from gateway.database.pools import Pools
 from gateway.database.session import Session
 from gateway.database.tls import Sighting
 from gateway.errors import Code, GatewayError, ToolError
+from gateway.resilience.alarms import Alarms
 from gateway.resilience.retry import Patience
 
 log = logging.getLogger("gateway.database")
@@ -75,6 +76,7 @@ class Source:
         engine: how it is reached.
         required: whether the process is unready without it.
         pools: its connections, which the next configuration takes over if it configures the source alike.
+        shapes_version: how often `shapes` has changed.
 
     Args:
         name: as configured.
@@ -102,8 +104,11 @@ class Source:
         self._shapes: dict[str, tuple[Column, ...]] = {}
         self._on_shapes = on_shapes
         self._has_news = False
+        self.shapes_version = 0
         self._broken: dict[str, ToolError] = {}
+        self._broken_view = MappingProxyType(self._broken)
         self._preparing: asyncio.Task[None] | None = None
+        self._alarms = Alarms()
         self._began_down = before is not None and not pools.is_up
         if before is not None:
             self._inherit(before)
@@ -161,7 +166,7 @@ class Source:
     @property
     def broken(self) -> Mapping[str, ToolError]:
         """The statements that the database refused, and why."""
-        return MappingProxyType(self._broken)
+        return self._broken_view
 
     def lease(self, call: Call, patience: Patience | None = None) -> AbstractAsyncContextManager[Session]:
         """Borrow a connection for the length of the block; see `Pool.lease` for what entering raises.
@@ -186,9 +191,9 @@ class Source:
         pool: Pool | None = None,
         engine: Engine | None = None,
     ) -> Lease[Session]:
-        limit, learn, used = self.settings.statement_timeout, self._relearn, engine or self.engine
-        lender = pool or self.pools.own
-        return Lease(lender, call, patience, lambda member: Session(member, used, limit, learn, identity))
+        limit, learn, alarms = self.settings.statement_timeout, self._relearn, self._alarms
+        lender, used = pool or self.pools.own, engine or self.engine
+        return Lease(lender, call, patience, lambda member: Session(member, used, limit, learn, alarms, identity))
 
     def patience(self) -> Patience:
         """The waiting that one call may do."""
@@ -243,11 +248,14 @@ class Source:
         """Remember the columns of a result, which a change of the schema may have changed."""
         if self._shapes.get(statement.name) != columns:
             self._shapes[statement.name] = distinct(statement, columns)
+            self.shapes_version += 1
             self._has_news = True
         self._broken.pop(statement.name, None)
 
     def _relearn(self, statement: Statement, columns: tuple[Column, ...]) -> None:
         """Learn from a call, which finds a changed schema first."""
+        if self._shapes.get(statement.name) is columns and not self._broken:
+            return
         self._learn(statement, columns)
         self._tell_news()
 

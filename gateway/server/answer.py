@@ -14,6 +14,7 @@ from typing import Final
 from aiohttp import web
 
 from gateway.errors import Refused
+from gateway.resilience.alarms import Alarms
 from gateway.server.headers import Headers
 
 STREAM_AFTER: Final = 5.0
@@ -23,6 +24,7 @@ KEEP_ALIVE: Final = 15.0
 MAX_PENDING: Final = 64
 """Progress lines kept for a slow reader; older ones are dropped, which keeps the sequence rising."""
 
+_OK: Final = 200
 _COMMENT: Final = b": keep-alive\n\n"
 _STREAM_HEADERS: Final = {
     "Content-Type": "text/event-stream",
@@ -87,21 +89,24 @@ class Answer:
         request: the POST.
         own: headers of this answer, in either form.
         headers: those that every answer carries; the listener adds them where no stream was opened.
+        alarms: one opens the stream of work that runs long.
         may_stream: whether the client accepts `text/event-stream`.
     """
 
-    __slots__ = ("_direct", "_headers", "_may_stream", "_own", "_request", "_stream", "_timer")
+    __slots__ = ("_alarms", "_direct", "_headers", "_may_stream", "_own", "_request", "_stream")
 
-    def __init__(self, request: web.BaseRequest, own: dict[str, str], headers: Headers, *, may_stream: bool) -> None:
+    def __init__(
+        self, request: web.BaseRequest, own: dict[str, str], headers: Headers, alarms: Alarms, *, may_stream: bool
+    ) -> None:
         self._request = request
         self._own = own
         self._headers = headers
         self._may_stream = may_stream
         self._stream: _Stream | None = None
         self._direct: web.StreamResponse | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarms = alarms
         if may_stream:
-            self._timer = asyncio.get_running_loop().call_later(STREAM_AFTER, self._open)
+            alarms.set(self, asyncio.get_running_loop().time() + STREAM_AFTER, self._open)
 
     def notify(self, message: bytes) -> None:
         """Send a notification ahead of the result; never blocks, and is dropped where no stream may be."""
@@ -113,7 +118,7 @@ class Answer:
         if not self._may_stream:
             raise Refused(406, "Accept must include text/event-stream: this method answers with a stream.")
         if self._direct is None:
-            self._stop_timer()
+            self._alarms.unset(self)
             self._direct = self._streaming()
             await self._direct.prepare(self._request)
         await self._direct.write(_event(message))
@@ -125,29 +130,27 @@ class Answer:
 
     async def finish(self, message: bytes, status: int, headers: Mapping[str, str] | None = None) -> web.StreamResponse:
         """Send the result or error; on a stream the status has long been 200."""
-        self._stop_timer()
+        self._alarms.unset(self)
         if self._direct is not None:
             await self._direct.write(_event(message))
             await self._direct.write_eof()
             return self._direct
         if self._stream is not None:
             return await self._stream.end(message)
+        if status == _OK and not headers:
+            return self._headers.reply(self._request, self._own, message)
         said = {**self._own, **headers} if headers else self._own
         return web.Response(body=message, status=status, content_type="application/json", headers=said)
 
     async def abandon(self) -> None:
         """Stop writing, because the work was cancelled."""
-        self._stop_timer()
+        self._alarms.unset(self)
         if self._stream is not None:
             await self._stream.abandon()
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
     def _open(self) -> _Stream:
         if self._stream is None:
-            self._stop_timer()
+            self._alarms.unset(self)
             self._stream = _Stream(self._request, self._streaming())
         return self._stream
 

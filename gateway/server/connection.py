@@ -171,6 +171,11 @@ class Connection(web.RequestHandler):
             self._begin_head()
             self._crowd.rest(self)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Go on after a pause; aiohttp asks for it with each body that was read, and mostly there was none."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
         super().pause_writing()

@@ -20,6 +20,7 @@ from gateway.context import Call
 from gateway.errors import GatewayError, ProtocolError, RateLimited, to_wire
 from gateway.server import mcp
 from gateway.server.auditing import note_denial
+from gateway.server.background import Background
 from gateway.server.door import new_correlation_id
 from gateway.server.endpoint import Endpoint
 from gateway.server.events import Kind
@@ -78,7 +79,7 @@ class Conversation:
         snapshot: Snapshot,
         endpoint: Endpoint,
         identity: Identity,
-        background: mcp.Background,
+        background: Background,
         watch: Watch,
     ) -> None:
         self._pipe = pipe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import random
 import re
@@ -16,7 +17,7 @@ from gateway.auth.bearer import bearer_token
 from gateway.config.addresses import is_loopback
 from gateway.config.server import ServerSettings
 from gateway.context import Principal
-from gateway.errors import Refused, Unauthenticated
+from gateway.errors import IdentityProviderUnavailable, Refused, Unauthenticated
 from gateway.server.admission import FailedLogins
 from gateway.server.endpoint import Endpoint
 from gateway.server.snapshot import Snapshot
@@ -145,7 +146,7 @@ async def _verified(
     if snapshot.settings.auth.mode == "none":
         return await verifier.verify(""), False
     values = request.headers.getall("Authorization", [])
-    has_query = bool(request.rel_url.raw_query_string)
+    has_query = "?" in request.raw_path
     # What was verified before need not be judged by its form again.
     is_usual = len(values) == 1 and not has_query and values[0].startswith(_BEARER)
     if is_usual and (principal := verifier.known(values[0][len(_BEARER) :])):
@@ -154,4 +155,11 @@ async def _verified(
     if principal := verifier.known(token):
         return principal, False
     failures.check(address)
-    return await verifier.verify(token), True
+    try:
+        async with asyncio.timeout(snapshot.settings.server.call_timeout):
+            return await verifier.verify(token), True
+    except TimeoutError:
+        raise IdentityProviderUnavailable(
+            "The access token could not be checked in time; try again in a few seconds.",
+            detail="the provider kept the token waiting for server.call_timeout",
+        ) from None

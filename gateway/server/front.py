@@ -11,12 +11,12 @@ from aiohttp import web
 
 from gateway.auth.metadata import resource_metadata
 from gateway.server.audiences import PATH
+from gateway.server.background import Background
 from gateway.server.cors import Cors
 from gateway.server.doors import doors
 from gateway.server.endpoint import endpoints
 from gateway.server.headers import Headers
 from gateway.server.health import Health
-from gateway.server.mcp import Background
 from gateway.server.reception import Desk, Reception
 from gateway.server.refusals import Refusals
 from gateway.server.routes import READ, Handler, Routes

@@ -69,9 +69,44 @@ def parse(body: bytes) -> Message:
     Raises:
         ProtocolError: -32700 when it is not JSON, -32600 when it is not one request.
     """
+    decoded = _quickly(body)
+    return _message(_strictly(body) if decoded is None else decoded)
+
+
+def _quickly(body: bytes) -> Any:
+    """The document, if it is plainly right; None means nothing, and leaves it to the strict parser.
+
+    What orjson writes back byte for byte as it came held nothing that orjson forgives: no key twice, no integer
+    beyond 64 bits. That is how most clients write, without space between tokens; it takes a tenth of the time.
+    """
+    try:
+        decoded = orjson.loads(body)
+        return decoded if orjson.dumps(decoded) == body and _is_simple(decoded) else None
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return None
+
+
+def _is_simple(document: Any) -> bool:
+    """Whether a document has no fractions, which orjson rounds, and too few containers to nest too deep."""
+    containers: list[Any] = [[document]]
+    for container in containers:
+        for value in container.values() if type(container) is dict else container:
+            kind = type(value)
+            if kind is dict or kind is list:
+                containers.append(value)
+            elif kind is float:
+                return False
+        if len(containers) > MAX_DEPTH:
+            return False
+    return True
+
+
+def _strictly(body: bytes) -> Any:
+    """The document by the stdlib's parser, which alone refuses and explains."""
     try:
         text = body.decode("utf-8")
-        decoded = json.loads(text, parse_float=_exact, parse_constant=_no_constant, object_pairs_hook=_unique)
+        decoded = _STRICT.decode(text)
+        # Only an escape can bring a lone surrogate.
         if "\\u" in text:
             orjson.loads(body)
     except RecursionError:
@@ -81,7 +116,10 @@ def parse(body: bytes) -> Message:
     # Few brackets cannot nest deep, and counting them costs next to nothing.
     if text.count("{") + text.count("[") > MAX_DEPTH and _is_deep(decoded):
         raise _too_deep()
-    return _message(decoded)
+    return decoded
+
+
+_STRICT: Final = json.JSONDecoder(parse_float=_exact, parse_constant=_no_constant, object_pairs_hook=_unique)
 
 
 def _too_deep() -> ProtocolError:
@@ -104,15 +142,15 @@ def _is_deep(decoded: Any) -> bool:
 
 
 def _message(decoded: Any) -> Message:
-    if isinstance(decoded, list):
+    if type(decoded) is list:
         raise ProtocolError(INVALID_REQUEST, "Batches are not served; send one JSON-RPC message for each POST.")
-    if not isinstance(decoded, dict) or decoded.get("jsonrpc") != "2.0" or not isinstance(decoded.get("method"), str):
+    if type(decoded) is not dict or decoded.get("jsonrpc") != "2.0" or type(decoded.get("method")) is not str:
         raise ProtocolError(INVALID_REQUEST, "The body must be one JSON-RPC 2.0 request or notification.")
     identifier = decoded.get("id")
-    if "id" in decoded and (isinstance(identifier, bool) or not isinstance(identifier, str | int)):
+    if "id" in decoded and type(identifier) not in (str, int):
         raise ProtocolError(INVALID_REQUEST, "A request's id must be a string or an integer.")
     params = decoded.get("params")
-    if "params" in decoded and not isinstance(params, dict):
+    if "params" in decoded and type(params) is not dict:
         raise ProtocolError(INVALID_REQUEST, "params must be an object.")
     return Message(identifier, decoded["method"], params, decoded)
 

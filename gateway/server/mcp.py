@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -32,10 +32,12 @@ from pydantic import ValidationError
 from gateway import __version__
 from gateway.context import Call
 from gateway.errors import ProtocolError
-from gateway.server import listen
+from gateway.server import judge, listen
 from gateway.server.admission import Admission
+from gateway.server.background import Background
 from gateway.server.dispatch import DispatchContext
 from gateway.server.jsonrpc import Message
+from gateway.server.listings import Listings
 from gateway.server.outlet import Outlet
 from gateway.server.snapshot import Snapshot
 from gateway.telemetry import tracing
@@ -48,44 +50,10 @@ INVALID_PARAMS: Final = -32602
 _SERVER_INFO: Final = {"name": "mcp-database-gateway", "title": "MCP Database Gateway", "version": __version__}
 _LIST_TTL_MS: Final = 60_000
 _MAX_NAME: Final = 256
-_LOOK_AT_DEADLINE: Final = 0.5
 _INSTRUCTIONS: Final = (
     "Each tool runs one fixed SQL statement. Results are {rows, row_count, truncated}; "
     "when truncated is true, narrow the query with the tool's parameters."
 )
-
-
-class Background:
-    """Work that outlives its client: a write, once begun, is seen through for clients before 2026-07-28.
-
-    Attributes:
-        deadline: the event loop's time until which `drain` waits; set when the process begins to stop.
-    """
-
-    def __init__(self) -> None:
-        self.deadline = 0.0
-        self._tasks: set[asyncio.Task[Any]] = set()
-
-    async def see_through(self, work: Coroutine[Any, Any, ToolResult]) -> ToolResult:
-        """Run to the end even when the awaiting request is cancelled."""
-        task = asyncio.create_task(work)
-        self.adopt(task)
-        return await asyncio.shield(task)
-
-    def adopt(self, task: asyncio.Task[Any]) -> None:
-        """Wait for a task, too."""
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def drain(self) -> None:
-        """Wait until the deadline for what still runs, then cancel it."""
-        now = asyncio.get_running_loop().time
-        while self._tasks and (left := self.deadline - now()) > 0:
-            await asyncio.wait(self._tasks, timeout=min(left, _LOOK_AT_DEADLINE))  # which may come nearer meanwhile
-        late = tuple(self._tasks)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
 
 
 @dataclass(slots=True)
@@ -104,6 +72,7 @@ class Exchange:
         result: a tool call's outcome, once there is one.
         tool: the tool's name, once it is known to exist.
         address: the client's.
+        is_judged: whether the request is known to be one of its revision.
     """
 
     call: Call
@@ -117,6 +86,14 @@ class Exchange:
     result: ToolResult | None = None
     tool: str = ""
     address: str = ""
+    is_judged: bool = False
+    _called: Tool | None = None
+
+    def require(self, name: str, arguments: Mapping[str, Any]) -> Tool:
+        """The tool that is called, decided once; see `Catalog.require` for what this raises."""
+        if self._called is None:
+            self._called = self.catalog.require(name, self.call.principal, arguments)
+        return self._called
 
 
 Context = ServerRequestContext[Snapshot, Exchange]
@@ -134,8 +111,8 @@ async def _list_tools(ctx: Context, params: types.PaginatedRequestParams) -> dic
 
 async def _call_tool(exchange: Exchange, params: Mapping[str, Any], version: str) -> dict[str, Any]:
     """Run a tool; a failed call is a result, too."""
-    call, catalog, arguments = exchange.call, exchange.catalog, params.get("arguments") or {}
-    tool = catalog.require(params["name"], call.principal, arguments)
+    call, arguments = exchange.call, params.get("arguments") or {}
+    tool = exchange.require(params["name"], arguments)
     exchange.tool = tool.name
     tracing.current().enter(params.get("_meta"))
     started = time.perf_counter()
@@ -154,11 +131,10 @@ async def _call_tool(exchange: Exchange, params: Mapping[str, Any], version: str
 async def _run(exchange: Exchange, tool: Tool, arguments: Mapping[str, Any]) -> ToolResult:
     """The call, counted for as long as it runs, and recorded: also when its client has left."""
     call, snapshot = exchange.call, exchange.snapshot
-    run = partial(execute, call, exchange.catalog, snapshot.sources, tool.name, arguments)
+    source = snapshot.sources[tool.source]
+    run = partial(execute, call, tool, source, arguments)
     async with exchange.admission.running(call, tool.name):
-        return await audited(
-            snapshot.audit, call, exchange.address, tool, snapshot.sources[tool.source], arguments, run
-        )
+        return await audited(snapshot.audit, call, exchange.address, tool, source, arguments, run)
 
 
 def _empty_list(key: str) -> Callable[[Context, types.PaginatedRequestParams], Awaitable[dict[str, Any]]]:
@@ -187,10 +163,16 @@ _EMPTY_LISTS: Final = {
 }
 
 
-class _Server(Server[Snapshot]):
-    """The SDK's server; it tells of changed tools, though not through the SDK's own handler."""
+class McpServer(Server[Snapshot]):
+    """The SDK's server; it tells of changed tools, though not through the SDK's own handler.
+
+    Attributes:
+        tells_of_changes: whether clients of the handshake era hear of them, too.
+        listings: what it has listed.
+    """
 
     tells_of_changes = False
+    listings: Listings
 
     def get_capabilities(
         self, *args: Any, protocol_version: str | None = None, **named: Any
@@ -202,15 +184,15 @@ class _Server(Server[Snapshot]):
         return found
 
 
-def build_server(about: str = "", *, tells_of_changes: bool = False) -> Server[Snapshot]:
-    """The SDK's server with our handlers; one for each door, the snapshot comes with each request.
+def build_server(about: str = "", *, tells_of_changes: bool = False) -> McpServer:
+    """The SDK's server with our handlers; one for each door of a configuration.
 
     Args:
         about: what is told of the door before anything else.
         tells_of_changes: whether clients of the handshake era hear of changed tools, too.
     """
     private, public = CacheHint(_LIST_TTL_MS, "private"), CacheHint(_LIST_TTL_MS, "public")
-    server = _Server(
+    server = McpServer(
         _SERVER_INFO["name"],
         title=_SERVER_INFO["title"],
         version=__version__,
@@ -224,6 +206,7 @@ def build_server(about: str = "", *, tells_of_changes: bool = False) -> Server[S
         },
     )
     server.tells_of_changes = tells_of_changes
+    server.listings = Listings()
     server.add_request_handler("tools/list", types.PaginatedRequestParams, _list_tools)
     for method, key in _EMPTY_LISTS.items():
         server.add_request_handler(method, types.PaginatedRequestParams, _empty_list(key))
@@ -259,26 +242,48 @@ def _envelope(result: ToolResult, version: str) -> dict[str, Any]:
     return envelope
 
 
-async def handle(server: Server[Snapshot], exchange: Exchange, message: Message, version: str) -> dict[str, Any]:
-    """Judge one request by the client's revision and run it.
+async def _listed(server: McpServer, exchange: Exchange, message: Message, version: str) -> orjson.Fragment:
+    """The result of `tools/list`, made once for each view of the tools, and anew when a table's shape changes."""
+    validate_client_request(message.method, version, message.params)
+    shapes = tuple(source.shapes_version for source in exchange.snapshot.sources.values())
+    key = (version, exchange.catalog.view(exchange.call.principal), shapes)
+    kept = server.listings.get(key)
+    if kept is None:
+        kept = orjson.dumps(await _dispatch(server, exchange, message, version))
+        server.listings.put(key, kept)
+    return orjson.Fragment(kept)
+
+
+async def _dispatch(server: McpServer, exchange: Exchange, message: Message, version: str) -> dict[str, Any]:
+    """What the SDK's `serve_one` does, without unwinding the connection's exit stack: nothing of ours is put on it.
+
+    What clients say of themselves was judged with the request and is not used.
+    """
+    runner = ServerRunner(server, Connection.from_envelope(version, None, None), exchange.snapshot)
+    context = DispatchContext(message.id or 0, ServerMessageMetadata(request_context=exchange), exchange.outlet)
+    return await runner.on_request(context, message.method, message.params)
+
+
+async def handle(server: McpServer, exchange: Exchange, message: Message, version: str) -> Any:
+    """Judge one request by the client's revision and run it; the result as orjson writes it.
 
     Raises:
         GatewayError: a failure with a name; what the SDK refused comes as ProtocolError, in its words.
     """
     try:
-        if message.method == "tools/call":
-            validate_client_request(message.method, version, message.params)
-            return await _call_tool(exchange, message.params or {}, version)
+        if message.method == judge.CALL:
+            params = message.params or {}
+            if not exchange.is_judged and not judge.is_plain(version, params):
+                validate_client_request(message.method, version, message.params)
+            return await _call_tool(exchange, params, version)
         if message.method == listen.METHOD and version in MODERN_PROTOCOL_VERSIONS:
             validate_client_request(message.method, version, message.params)
             principal, settings = exchange.call.principal, exchange.snapshot.settings
             meta = await exchange.listening.serve(principal, exchange.outlet, message, settings)
             return {"resultType": "complete", "_meta": meta | {SERVER_INFO_META_KEY: _SERVER_INFO}}
-        # What `serve_one` does, without unwinding the connection's exit stack: nothing of ours is ever put on it.
-        # What clients say of themselves was judged with the request and is not used.
-        runner = ServerRunner(server, Connection.from_envelope(version, None, None), exchange.snapshot)
-        context = DispatchContext(message.id or 0, ServerMessageMetadata(request_context=exchange), exchange.outlet)
-        return await runner.on_request(context, message.method, message.params)
+        if message.method == "tools/list" and "cursor" not in (message.params or {}):
+            return await _listed(server, exchange, message, version)
+        return await _dispatch(server, exchange, message, version)
     except MCPError as error:
         raise ProtocolError(error.error.code, error.error.message, data=error.error.data) from error
     except ValidationError as error:

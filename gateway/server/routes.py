@@ -48,7 +48,9 @@ class Routes:
         return response
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        found = self._handlers.get(request.rel_url.raw_path)
+        target = request.raw_path
+        # Nearly always the target is the path as it stands here; else it has a query, or is written in another way.
+        found = self._handlers.get(target) or self._handlers.get(request.rel_url.raw_path)
         if found is None:
             return web.Response(status=404, text="Not Found\n")
         methods, handler = found

@@ -9,11 +9,11 @@ from typing import Final
 
 from gateway.config.loader import Configuration
 from gateway.server.auditing import note_start, note_success
+from gateway.server.background import Background
 from gateway.server.conversation import Conversation
 from gateway.server.endpoint import endpoints
 from gateway.server.listener import StartError
 from gateway.server.local import Identity
-from gateway.server.mcp import Background
 from gateway.server.pipe import Pipe
 from gateway.server.sinks import STDERR, open_audit
 from gateway.server.snapshot import open_snapshot

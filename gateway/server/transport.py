@@ -31,10 +31,13 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from gateway.context import Call, Principal, Report, ignore
 from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Wire, to_wire
-from gateway.server import mcp
+from gateway.resilience.alarms import Alarms
+from gateway.server import judge, mcp
 from gateway.server.admission import Admission
 from gateway.server.answer import Answer
 from gateway.server.auditing import note_denial
+from gateway.server.background import Background
+from gateway.server.body import read_body
 from gateway.server.endpoint import Endpoint
 from gateway.server.headers import Headers
 from gateway.server.jsonrpc import Message, error_bytes, notification_bytes, parse, result_bytes, wire_int
@@ -50,33 +53,6 @@ ASSUMED_VERSION: Final = "2025-03-26"
 """What a client speaks that does not say (MCP 2025-06-18, Transports)."""
 
 
-async def read_body(request: web.BaseRequest, limit: int, seconds: float) -> bytes:
-    """The request's body, refused as soon as it is too large, too slow or not JSON by its own account.
-
-    Raises:
-        Refused: 413, 415 or 408.
-    """
-    is_plain = request.headers.get(hdrs.CONTENT_TYPE) == "application/json"
-    if not is_plain and request.content_type != "application/json":
-        raise Refused(415, "Content-Type must be application/json.")
-    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
-        raise Refused(415, "Compressed bodies are not served; send the JSON as it is.")
-    if (request.content_length or 0) > limit:
-        raise Refused(413, f"The body is larger than {limit} bytes.")
-    if request.content.is_eof():  # as most are: it came with its head, and there is nothing to wait for
-        return _within(request.content.read_nowait(), limit)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(seconds):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > limit:
-                    raise Refused(413, f"The body is larger than {limit} bytes.")
-    except TimeoutError:
-        raise Refused(408, f"The body did not arrive within {seconds:g} s.") from None
-    return bytes(body)
-
-
 async def receive(request: web.BaseRequest, snapshot: Snapshot, record: Record) -> tuple[Message, float]:
     """The message of a POST, and the event loop's time at which its call must have ended.
 
@@ -88,12 +64,6 @@ async def receive(request: web.BaseRequest, snapshot: Snapshot, record: Record) 
     message = parse(await read_body(request, settings.max_request_bytes, settings.body_timeout))
     record.method = known_method(message.method)
     return message, deadline
-
-
-def _within(body: bytes, limit: int) -> bytes:
-    if len(body) > limit:
-        raise Refused(413, f"The body is larger than {limit} bytes.")
-    return body
 
 
 @lru_cache(maxsize=64)
@@ -155,7 +125,7 @@ class Transport:
     def __init__(
         self,
         endpoint: Endpoint,
-        background: mcp.Background,
+        background: Background,
         refusals: Refusals,
         admission: Admission,
         listening: Listening,
@@ -168,6 +138,7 @@ class Transport:
         self._admission = admission
         self._listening = listening
         self._headers = headers
+        self._alarms = Alarms()
 
     async def serve(
         self, request: web.BaseRequest, snapshot: Snapshot, principal: Principal, correlation_id: str, record: Record
@@ -184,7 +155,8 @@ class Transport:
         takes_json, takes_stream = accepts(request.headers.get(hdrs.ACCEPT, "*/*"))
         if not takes_json and not takes_stream:
             raise Refused(406, "Accept must include application/json, and text/event-stream for streams.")
-        answer = Answer(request, {"X-Request-ID": correlation_id}, self._headers, may_stream=takes_stream)
+        own = {"X-Request-ID": correlation_id}
+        answer = Answer(request, own, self._headers, self._alarms, may_stream=takes_stream)
         try:
             call = Call(correlation_id, principal, deadline, reporter(answer, message), record.marks)
             exchange = self.exchange(call, snapshot, answer, record, is_modern=is_modern)
@@ -274,23 +246,30 @@ def _protocol_version(request: web.BaseRequest, exchange: mcp.Exchange, message:
     Raises:
         ProtocolError: the modern ladder refused it.
     """
+    headers = request.headers
+    version = headers.get(MCP_PROTOCOL_VERSION_HEADER, ASSUMED_VERSION)
     if not exchange.is_modern:
-        return request.headers.get(MCP_PROTOCOL_VERSION_HEADER, ASSUMED_VERSION)
-    if duplicated := find_duplicated_routing_header(request.headers.items()):
-        raise ProtocolError(HEADER_MISMATCH, f"{duplicated} header appears more than once")
-    route = classify_inbound_request(message.body, headers=request.headers)
-    if isinstance(route, InboundLadderRejection):
-        raise _rejected(route)
-    if message.method == "tools/call":
-        _check_param_headers(request, exchange, message.params or {})
-    return route.protocol_version
+        return version
+    params = message.params or {}
+    is_call = message.method == judge.CALL
+    exchange.is_judged = is_call and judge.is_plain(version, params) and judge.agrees(headers, params)
+    if not exchange.is_judged:
+        if duplicated := find_duplicated_routing_header(headers.items()):
+            raise ProtocolError(HEADER_MISMATCH, f"{duplicated} header appears more than once")
+        route = classify_inbound_request(message.body, headers=headers)
+        if isinstance(route, InboundLadderRejection):
+            raise _rejected(route)
+        version = route.protocol_version
+    if is_call:
+        _check_param_headers(request, exchange, params)
+    return version
 
 
 def _check_param_headers(request: web.BaseRequest, exchange: mcp.Exchange, params: Mapping[str, object]) -> None:
     name, arguments = params.get("name"), params.get("arguments") or {}
     if not isinstance(name, str) or not isinstance(arguments, dict):
         return
-    tool = exchange.catalog.require(name, exchange.call.principal, arguments)
+    tool = exchange.require(name, arguments)
     if tool.parameters.takes_headers:
         rejection = validate_mcp_param_headers(tool.input_schema, arguments, request.headers)
         if rejection is not None:

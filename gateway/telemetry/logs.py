@@ -12,14 +12,17 @@ import logging
 import re
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, TextIO
 
 import orjson
 
 from gateway.telemetry import tracing
 from gateway.telemetry.faults import stack
+from gateway.telemetry.lines import Lines
 
 correlation_id: contextvars.ContextVar[str] = contextvars.ContextVar("correlation_id", default="")
 """The id of the request being served; for log records only, never for decisions."""
@@ -39,10 +42,16 @@ def bounded(value: Any) -> Any:
     return value
 
 
+@lru_cache(maxsize=2)
+def _second(moment: int) -> str:
+    """A second of Unix time in UTC (RFC 3339); many lines share one."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def _head(moment: float, level: str, logger: str, event: str) -> dict[str, Any]:
     """What every line begins with: time, level, logger, event, ids."""
     fields: dict[str, Any] = {
-        "time": datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds"),
+        "time": f"{_second(int(moment))}.{int(moment % 1 * 1000):03d}+00:00",
         "level": level,
         "logger": logger,
         "event": bounded(event),
@@ -65,7 +74,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 def _line(value: Any) -> str:
     try:
-        line = orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        line = orjson.dumps(value, default=str).decode()
     except TypeError:  # large integers and lone surrogates; a caller must not be able to keep a line from being written
         return json.dumps(value, default=str, separators=(",", ":"))
     return line if line.isascii() else _UNSAFE.sub(_escaped, line)
@@ -88,11 +97,11 @@ def event(logger: logging.Logger, name: str, fields: dict[str, Any]) -> None:
     """
     if not logger.isEnabledFor(logging.INFO):
         return
-    match logging.getLogger().handlers:
-        case [_LineHandler() as handler]:
-            handler.write(_line(_head(time.time(), "info", logger.name, name) | fields))
-        case _:
-            logger.info(name, extra=fields)
+    handlers = logging.root.handlers
+    if len(handlers) == 1 and isinstance(handler := handlers[0], _LineHandler):
+        handler.write(_line(_head(time.time(), "info", logger.name, name) | fields))
+    else:
+        logger.info(name, extra=fields)
 
 
 class _LineHandler(logging.StreamHandler[TextIO]):
@@ -103,7 +112,7 @@ class _LineHandler(logging.StreamHandler[TextIO]):
         try:
             with self.lock or nullcontext():
                 self.stream.write(line + self.terminator)
-                self.flush()
+                self.stream.flush()
         except Exception:  # noqa: BLE001 - as in `StreamHandler.emit`
             self.handleError(logging.makeLogRecord({"msg": line}))
 
@@ -146,3 +155,27 @@ def configure(*, style: str = "json", level: str = "INFO", stream: TextIO | None
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in ("mcp", "httpx", "httpx2", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+@contextmanager
+def in_background() -> Iterator[None]:
+    """Have lines written by a thread while the block runs; a reader that stops reading then stops nothing else."""
+    match logging.getLogger().handlers:
+        case [logging.StreamHandler() as handler]:
+            pass
+        case _:
+            raise RuntimeError("configure the log first")
+
+    def lost(count: int) -> str:
+        fields = {"name": __name__, "levelname": "WARNING", "msg": "log lines left out", "count": count}
+        return handler.format(logging.makeLogRecord(fields)) + handler.terminator
+
+    before = handler.stream
+    before.flush()
+    lines = Lines(before.fileno(), lost)
+    handler.setStream(lines)
+    try:
+        yield
+    finally:
+        handler.setStream(before)
+        lines.finish()

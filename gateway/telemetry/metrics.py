@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -24,7 +24,7 @@ from gateway.errors import Code
 from gateway.resilience.histogram import Histogram
 from gateway.telemetry import instruments as known
 from gateway.telemetry.instruments import Instrument, Kind, Reading, by_instrument
-from gateway.telemetry.methods import OTHER
+from gateway.telemetry.methods import OTHER, known_method
 
 Reader = Callable[[], Iterable[Reading]]
 """Reads numbers that are kept elsewhere."""
@@ -53,10 +53,19 @@ def fault(outcome: str, status: int = 200) -> str:
     return "gateway" if outcome in _GATEWAYS_OWN or status >= 500 else "caller"
 
 
+class _Series(NamedTuple):
+    """What one kind of request is counted in."""
+
+    durations: Histogram
+    http: Histogram
+    outcome: tuple[str, str, str, str]
+
+
 class Meters:
     """What is counted on the way of requests."""
 
     def __init__(self) -> None:
+        self._known: dict[tuple[str, int, str, str, str], _Series] = {}
         self._outcomes: Counter[tuple[str, str, str, str]] = Counter()
         self._durations: dict[tuple[str, str], Histogram] = {}
         self._http: dict[tuple[str, int], Histogram] = {}
@@ -77,23 +86,28 @@ class Meters:
             outcome: "ok", a tool error's code, a JSON-RPC code, or a reason; what follows a colon is left out.
             seconds: how long it took.
         """
+        asked = (http_method, status, method, tool, outcome)
+        series = self._known.get(asked) or self._series(*asked)
+        series.durations.add(seconds)
+        series.http.add(seconds)
+        self._outcomes[series.outcome] += 1
+
+    def _series(self, http_method: str, status: int, method: str, tool: str, outcome: str) -> _Series:
+        """What requests of one kind are counted in; remembered, unless a caller made the words up."""
+        asked = (http_method, status, method, tool, outcome)
+        is_usual = (not http_method or http_method in _HTTP_METHODS) and known_method(method) == method
+        method = known_method(method)
         outcome = outcome.partition(":")[0]
         key = (method, tool)
-        durations = self._durations.get(key)
-        if durations is None:
-            if len(self._durations) >= MAX_SERIES:
-                key = (method, OTHER)
-            durations = self._durations.setdefault(key, Histogram())
-        durations.add(seconds)
-        self._outcomes[(*key, outcome, fault(outcome, status))] += 1
-        if not http_method:
-            return
-        if http_method not in _HTTP_METHODS:
-            http_method = OTHER
-        http = self._http.get((http_method, status))
-        if http is None:
-            http = self._http[http_method, status] = Histogram()
-        http.add(seconds)
+        if key not in self._durations and len(self._durations) >= MAX_SERIES:
+            key = (method, OTHER)
+        durations = self._durations.setdefault(key, Histogram())
+        http_key = (http_method if http_method in _HTTP_METHODS else OTHER, status)
+        http = self._http.setdefault(http_key, Histogram()) if http_method else Histogram()  # read by nobody
+        series = _Series(durations, http, (*key, outcome, fault(outcome, status)))
+        if is_usual and len(self._known) < MAX_SERIES:
+            self._known[asked] = series
+        return series
 
     def statement(self, system: str, source: str, tool: str, code: str, seconds: float) -> None:
         """Count one statement that has ended; `code` is "" when it went well."""

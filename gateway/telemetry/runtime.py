@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import platform
 import resource
@@ -18,6 +19,9 @@ from gateway.resilience.histogram import Histogram
 from gateway.telemetry import instruments as known
 from gateway.telemetry.instruments import Reading
 
+_log: Final = logging.getLogger("gateway.telemetry")
+REMARKABLE: Final = 1.0
+"""Seconds of lag that are logged; no call is served meanwhile."""
 _INTERVAL: Final = 0.25
 _STARTED: Final = time.time()
 _STATM: Final = Path("/proc/self/statm")
@@ -47,7 +51,10 @@ class LoopLag:
         self._timer = asyncio.get_running_loop().call_later(_INTERVAL, self._called)
 
     def _called(self) -> None:
-        self.histogram.add(max(0.0, time.perf_counter() - self._due))
+        late = max(0.0, time.perf_counter() - self._due)
+        self.histogram.add(late)
+        if late >= REMARKABLE:
+            _log.warning("the event loop stood still", extra={"seconds": round(late, 2)})
         self._arm()
 
     def read(self) -> Iterator[Reading]:

@@ -45,12 +45,32 @@ async def persistently(call: Call, tool: Tool, patience: Patience, attempt: Call
     Raises:
         ToolError: the last failure; but OUTCOME_UNKNOWN once any attempt ended so.
     """
+    began = time.perf_counter()
+    try:
+        return await attempt()
+    except ToolError as error:
+        if not may_retry(tool, error):
+            raise
+        first = error
+    return await _again(call, tool, patience, attempt, began, first)
+
+
+async def _again(
+    call: Call, tool: Tool, patience: Patience, attempt: Callable[[], Awaitable[T]], began: float, first: ToolError
+) -> T:
+    """Go on after a first attempt, which began and failed."""
     unknown: list[ToolError] = []
-    number, began = 0, 0.0
+    number = 0
+
+    async def replayed() -> T:
+        raise first
 
     def timed() -> Awaitable[T]:
         nonlocal number, began
-        number, began = number + 1, time.perf_counter()
+        number += 1
+        if number == 1:
+            return replayed()
+        began = time.perf_counter()
         return attempt()
 
     def earliest(error: Exception) -> float | None:

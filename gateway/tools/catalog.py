@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -110,6 +110,8 @@ class Catalog:
 
     def __init__(self, tools: Sequence[Tool]) -> None:
         self._tools = MappingProxyType({tool.name: tool for tool in sorted(tools, key=lambda tool: tool.name)})
+        self._has_rules = any(tool.access.rules for tool in tools)
+        self._scopes = frozenset(scope for tool in tools for scope in (*tool.access.scopes, *tool.access.any_scopes))
 
     def require(self, name: str, principal: Principal, arguments: Mapping[str, Any]) -> Tool:
         """The tool of that name, if the caller may call it with these arguments.
@@ -130,6 +132,12 @@ class Catalog:
     def visible(self, principal: Principal) -> tuple[Tool, ...]:
         """The tools that the caller may call, by name; some perhaps with fitting arguments only."""
         return tuple(tool for tool in self._tools.values() if tool.access.is_open(principal))
+
+    def view(self, principal: Principal) -> Hashable:
+        """What `visible` depends on: callers with the same view see the same tools."""
+        if self._has_rules:
+            return tuple(tool.name for tool in self.visible(principal))
+        return True if principal.has_every_scope else principal.scopes & self._scopes
 
     def behind(self, names: Collection[str], scopes: frozenset[str]) -> Catalog:
         """The catalog of a toolset: only its tools, each of which needs the toolset's scopes, too."""

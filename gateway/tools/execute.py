@@ -12,22 +12,20 @@ from gateway.database.sources import Source
 from gateway.errors import ToolError
 from gateway.resilience.retry import Patience
 from gateway.tools.attempts import persistently
-from gateway.tools.catalog import Catalog, Tool
+from gateway.tools.catalog import Tool
 from gateway.tools.comments import told
 from gateway.tools.results import ToolResult, failure, present
 
 
-async def execute(
-    call: Call, catalog: Catalog, sources: Mapping[str, Source], name: str, arguments: Mapping[str, Any]
-) -> ToolResult:
-    """Run a tool for a caller; whatever fails on the way is a result that says so.
+async def execute(call: Call, tool: Tool, source: Source, arguments: Mapping[str, Any]) -> ToolResult:
+    """Run a tool that the caller may call; whatever fails on the way is a result that says so.
 
-    Raises:
-        ProtocolError: there is no such tool.
-        InsufficientScope: the caller may not call it.
+    Args:
+        call: who asks, and until when.
+        tool: as the catalogue gave it for these arguments.
+        source: the tool's.
+        arguments: as they came.
     """
-    tool = catalog.require(name, call.principal, arguments)
-    source = sources[tool.source]
     patience = source.patience()
     try:
         return await persistently(call, tool, patience, lambda: _run(call, tool, source, arguments, patience))

@@ -14,6 +14,9 @@ from gateway.database.engine import Table
 _BATCH: Final = 64
 """Rows written at once: what lies beyond the limit in memory is never more than these."""
 
+_PLAIN: Final = frozenset({str, bool, type(None)})
+"""What JSON has just as it is."""
+
 Convert = Callable[[Any], Any]
 """Makes of a database value what orjson takes."""
 
@@ -43,7 +46,7 @@ def encode(table: Table, names: Sequence[str], convert: Convert, max_bytes: int)
     if table.affected is not None:
         content["affected_rows"] = table.affected
     if len(table.rows) <= _BATCH:
-        content["rows"] = [dict(zip(names, map(convert, row), strict=True)) for row in table.rows]
+        content["rows"] = _objects(names, table.rows, convert)
         encoded = orjson.dumps(content)
         if len(encoded) <= max_bytes:
             return Page(encoded, len(table.rows), is_cut=False)
@@ -56,12 +59,20 @@ def encode(table: Table, names: Sequence[str], convert: Convert, max_bytes: int)
     return Page(b"".join((head, brackets[:1], rows, brackets[1:], tail)), count, is_cut=count < len(table.rows))
 
 
+def _objects(names: Sequence[str], rows: Sequence[Sequence[Any]], convert: Convert) -> list[dict[str, Any]]:
+    """Rows as JSON objects."""
+    return [
+        dict(zip(names, [value if type(value) in _PLAIN else convert(value) for value in row], strict=True))
+        for row in rows
+    ]
+
+
 def _fill(names: Sequence[str], rows: Sequence[Sequence[Any]], convert: Convert, room: int) -> tuple[bytes, int]:
     """The items of the array, with the commas between them, and how many they are."""
     pieces: list[bytes] = []
     count, size = 0, _BATCH
     while count < len(rows):
-        batch = [dict(zip(names, map(convert, row), strict=True)) for row in rows[count : count + size]]
+        batch = _objects(names, rows[count : count + size], convert)
         piece = orjson.dumps(batch)[1:-1]
         needed = len(piece) + bool(pieces)
         if needed <= room:

@@ -66,25 +66,30 @@ def _compile(schema: Any) -> Check | None:
     if not _TYPES.keys() >= set(names):
         return None
     types = frozenset(kind for name in names for kind in _TYPES[name])
-    rules = tuple(_rules(schema))
-    if None in rules:
+    made = tuple(_rules(schema))
+    rules = tuple(rule for rule in made if rule is not None)
+    if len(rules) < len(made):
         return None
 
     def check(value: Any) -> bool:
         # By exact type: a boolean is no integer, and 1.0 for an integer is left to the whole validator.
         if type(value) not in types or not _is_modest(value):
             return False
-        return all(rule(value) for rule in rules)  # type: ignore[misc]
+        for rule in rules:  # noqa: SIM110 - a generator would cost more than most rules
+            if not rule(value):
+                return False
+        return True
 
     return check
 
 
 def _is_modest(value: Any) -> bool:
-    if isinstance(value, str):
+    kind = type(value)
+    if kind is str:
         return value.isascii() or is_unicode(value)
-    if isinstance(value, Decimal):
-        return is_modest(value)
-    return not isinstance(value, int) or value.bit_length() <= _BITS
+    if kind is int:
+        return bool(value.bit_length() <= _BITS)
+    return kind is not Decimal or is_modest(value)
 
 
 def _rules(schema: dict[str, Any]) -> Iterator[Check | None]:

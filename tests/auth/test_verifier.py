@@ -135,14 +135,15 @@ async def test_known_keys_serve_while_the_provider_is_down_slow_or_mad() -> None
                 provider.break_all(fault)
                 assert (await verifier.verify(provider.issue("agent"))).subject == "agent"
             provider.flowing.clear()
-            stranger = asyncio.create_task(reason_of(verifier, sign(claims(iss=provider.issuer), kid="nobody")))
+            stranger = asyncio.create_task(verifier.verify(sign(claims(iss=provider.issuer), kid="nobody")))
             await asyncio.sleep(0)
             # A fetch is in the air; who holds a known key is served within the same step of the loop.
             served = verifier.verify(provider.issue("agent"))
             with pytest.raises(StopIteration) as done:
                 served.send(None)
             assert done.value.value.subject == "agent"
-            assert await stranger == "unknown_key"
+            with pytest.raises(IdentityProviderUnavailable):  # its key may be a new one
+                await stranger
             provider.flowing.set()
             monotonic.now = 86_401
             provider.break_all(answers("", 500))

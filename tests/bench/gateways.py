@@ -145,7 +145,9 @@ def recipe(token: str, revision: str = MODERN, *, progress: bool = False) -> Rec
     bodies = [body(revision, "customer_by_id", {"id": number}, progress=progress) for number in range(1, IDS + 1)]
     more = routing(bodies[0]) if revision == MODERN else {"MCP-Protocol-Version": revision}
     expected = b"event: message" if progress else b'"name":"Customer 1"'
-    return Recipe(headers(token) | more, [json.dumps(each).encode() for each in bodies], expected)
+    # As the SDKs for Python and TypeScript write.
+    written = [json.dumps(each, separators=(",", ":")).encode() for each in bodies]
+    return Recipe(headers(token) | more, written, expected)
 
 
 def folder_of(world: World, name: str) -> Path:

@@ -19,6 +19,7 @@ from gateway.database.identity import identity_of
 from gateway.database.session import Session
 from gateway.database.sources import Source
 from gateway.errors import Code, ToolError
+from gateway.resilience.alarms import Alarms
 from tests.database.conftest import Database, SettingsMaker
 from tests.database.support import ROUNDS, reached, started, statement, until
 from tests.servers.postgresql import PostgresqlServer
@@ -174,7 +175,7 @@ async def test_an_engine_without_identity_serves_no_caller_who_needs_one(databas
         call = caller({})
         async with source.lease(call) as session:
             member = session._member
-            known = Session(member, source.engine, 5, lambda *_: None, {"app.user": "ada"})
+            known = Session(member, source.engine, 5, lambda *_: None, Alarms(), {"app.user": "ada"})
             if isinstance(member.connection, Identifiable):
                 assert (await known.run(item, [1], 1, call)).rows
             else:

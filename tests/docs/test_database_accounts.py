@@ -45,7 +45,8 @@ async def test_each_caller_sees_what_its_account_may(own_postgresql: PostgresqlS
 
         async def ask(principal: Principal, tool: str) -> ToolResult:
             call = Call("id", principal, asyncio.get_running_loop().time() + 20)
-            return await execute(call, catalog, sources, tool, {})
+            called = catalog.require(tool, principal, {})
+            return await execute(call, called, sources[called.source], {})
 
         clerk = _caller({}, "orders:read")
         payroll = _caller({"realm_access": {"roles": ["payroll"]}}, "orders:read")

@@ -54,7 +54,8 @@ async def _each_sees_its_own(text: str, server: PostgresqlServer | MariadbServer
 
         async def ask(principal: Principal) -> ToolResult:
             call = Call("id", principal, asyncio.get_running_loop().time() + 20)
-            return await execute(call, catalog, sources, "my_orders", {})
+            tool = catalog.require("my_orders", call.principal, {})
+            return await execute(call, tool, sources[tool.source], {})
 
         def items(result: ToolResult) -> list[str]:
             return [row["item"] for row in json.loads(result.structured or b"")["rows"]]

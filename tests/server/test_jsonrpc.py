@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ProtocolError
-from gateway.server.jsonrpc import MAX_DEPTH, error_bytes, parse, result_bytes
+from gateway.server.jsonrpc import MAX_DEPTH, _quickly, _strictly, error_bytes, parse, result_bytes
 
 _SCALARS = (
     st.none()
@@ -47,6 +47,36 @@ def test_arguments_arrive_digit_for_digit(value: Any) -> None:
     params = parse(body.encode()).params
     assert params is not None
     assert params["value"] == value
+
+
+@given(st.recursive(_SCALARS | st.floats(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_the_quick_reading_is_the_strict_one(value: Any) -> None:
+    for separators in ((",", ":"), (", ", ": ")):
+        for is_ascii in (True, False):
+            text = json.dumps(value, separators=separators, ensure_ascii=is_ascii, default=float)
+            body = text.encode("utf-8", "surrogatepass")
+            quick = _quickly(body)
+            if quick is not None:
+                strict = _strictly(body)
+                assert quick == strict
+                assert repr(quick) == repr(strict)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"a":1,"a":1}', b"[18446744073709551616]", b"[1.0]", b"[1e400]", b'["\\ud800"]', b"[NaN]"]
+)
+def test_what_orjson_forgives_is_not_read_quickly(body: bytes) -> None:
+    assert _quickly(body) is None
+
+
+def test_what_clients_send_is_read_quickly() -> None:
+    body = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {"name": "t", "arguments": {"a": [None, "\u00e9"]}},
+    }
+    assert _quickly(json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()) == body
 
 
 @given(st.binary(max_size=200))

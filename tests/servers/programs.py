@@ -52,6 +52,7 @@ PACKAGES: Final = {
         Package("chromium", ("chromium",), (), "chromium"),
         Package("pgbouncer", ("pgbouncer",), ("usr/sbin",), "pgbouncer"),
         Package("network", ("ip", "nft", "dnsmasq"), ("usr/sbin", "sbin"), "iproute2 nftables dnsmasq-base"),
+        Package("faketime", ("faketime",), (), "faketime"),
         Package("wrk", ("wrk",), (), "wrk"),
     )
 }

@@ -23,12 +23,14 @@ class Lane:
     Attributes:
         delay: seconds that each chunk is held back.
         swallows: whether bytes are read and dropped: the sender sees nothing.
-        cut_after: connections are reset once this many bytes went this way, counted from `cut`.
+        rate: bytes a second of each connection; as many as there are when None.
+        cut_after: the connection on which this many bytes have gone this way, over all, is reset; once.
         passed: bytes that went this way.
     """
 
     delay: float = 0.0
     swallows: bool = False
+    rate: float | None = None
     cut_after: int | None = None
     passed: int = 0
     _flows: asyncio.Event = field(default_factory=asyncio.Event)
@@ -53,11 +55,14 @@ class Lane:
         await self._flows.wait()
         if self.delay:
             await asyncio.sleep(self.delay)
+        if self.rate:
+            await asyncio.sleep(len(data) / self.rate)
         if self.swallows:
             return b"", False
         is_last = self.cut_after is not None and self.passed + len(data) >= self.cut_after
         if is_last:
             data = data[: max(0, (self.cut_after or 0) - self.passed)]
+            self.cut_after = None
         self.passed += len(data)
         return data, is_last
 
@@ -108,10 +113,21 @@ class FaultProxy:
         for writer in list(self._writers):
             _abort(writer)
 
+    def forget(self) -> None:
+        """Drop whatever comes on the connections that are open now, as a firewall that forgot them; new ones pass."""
+        for lane in (self.up, self.down):
+            lane.swallows = True
+            lane.flow()
+        self.up, self.down = Lane(), Lane()
+
+    def retarget(self, host: str, port: int) -> None:
+        """Forward new connections to another server."""
+        self._target = (host, port)
+
     async def heal(self) -> None:
         """Take connections and forward everything."""
         for lane in (self.up, self.down):
-            lane.delay, lane.swallows, lane.cut_after = 0.0, False, None
+            lane.delay, lane.swallows, lane.rate, lane.cut_after = 0.0, False, None, None
             lane.flow()
         await self.accept()
 
@@ -121,6 +137,9 @@ class FaultProxy:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:  # of those that were cancelled while they said goodbye
+            _abort(writer)
+        self._writers.clear()
         await asyncio.sleep(0)  # sockets that were aborted are closed in the loop's next turn
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -137,8 +156,8 @@ class FaultProxy:
         except OSError:
             _abort(writer)
         finally:
-            self._writers.discard(writer)
             await _hang_up(writer)
+            self._writers.discard(writer)
 
     async def _forward(
         self,
@@ -161,8 +180,8 @@ class FaultProxy:
             for lane in lanes:
                 lane.cancel()
             await asyncio.gather(*lanes, return_exceptions=True)
-            self._writers.discard(server_writer)
             await _hang_up(server_writer)
+            self._writers.discard(server_writer)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lane: Lane) -> bool:

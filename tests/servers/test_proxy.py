@@ -112,6 +112,30 @@ async def test_a_delay_holds_each_chunk_back(proxy: FaultProxy, client: Streams)
     assert time.monotonic() - started >= 0.1
 
 
+async def test_a_rate_holds_back_by_length(proxy: FaultProxy, client: Streams) -> None:
+    await ask(client)
+    proxy.up.rate = 50.0
+    started = time.monotonic()
+    assert await ask(client) == b"hello"
+    assert time.monotonic() - started >= 0.1
+
+
+async def test_forgotten_connections_are_silent_and_new_ones_pass(proxy: FaultProxy, client: Streams) -> None:
+    await ask(client)
+    proxy.forget()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(ask(client), 0.1)
+    assert await ask_anew(proxy) == b"hello"
+
+
+async def test_new_connections_go_to_another_target(proxy: FaultProxy, client: Streams) -> None:
+    async with fault_proxy(proxy.host, proxy.port) as front:
+        assert await ask_anew(front) == b"hello"
+        front.retarget(proxy.host, 1)
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await ask_anew(front)
+
+
 @pytest.mark.parametrize("after", [0, 1, 7])
 async def test_a_cut_passes_exactly_so_many_bytes(proxy: FaultProxy, client: Streams, after: int) -> None:
     await ask(client)
@@ -120,6 +144,7 @@ async def test_a_cut_passes_exactly_so_many_bytes(proxy: FaultProxy, client: Str
     with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
         await asyncio.wait_for(client[0].readexactly(10), 5)
     assert proxy.up.passed == 5 + after
+    assert await ask_anew(proxy) == b"hello"
 
 
 async def test_a_server_that_is_gone_is_a_reset(proxy: FaultProxy) -> None:

@@ -91,6 +91,10 @@ class Zones:
         with ThreadPoolExecutor(1) as threads:
             return threads.submit(work).result(60)
 
+    def nft(self, *commands: str) -> None:
+        """Change the data zone's firewall."""
+        _ip(*_in(self.data, programs("network")["nft"], "-f", "-"), text="\n".join(commands))
+
     def carry(self, socket: Path) -> None:
         """Let what arrives at the open port reach a Unix socket."""
         words = _in(self.data, sys.executable, "-S", "-c", _CARRIER, "0.0.0.0", OPEN, socket)
@@ -170,6 +174,6 @@ def running_zones(folder: Path) -> Iterator[Zones]:
                 _ip(ip, "-n", name, "address", "add", address, "dev", "eth0")
             _ip(ip, "-n", name, "link", "set", "eth0", "up")
             _ip(ip, "-n", name, "route", "add", network, "dev", "eth0")
-        _ip(*_in(data, programs("network")["nft"], "-f", "-"), text=_RULES)
+        zones.nft(_RULES)
         zones.answer_names()
         yield zones

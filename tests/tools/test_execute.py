@@ -52,7 +52,8 @@ class House:
     async def call(self, name: str, /, **arguments: Any) -> ToolResult:
         caller = Principal("issuer", "subject", "", frozenset({"mcp:tools"}))
         call = Call("correlation-1", caller, asyncio.get_running_loop().time() + 20)
-        return await execute(call, self.catalog, self.sources, name, arguments)
+        tool = self.catalog.require(name, call.principal, arguments)
+        return await execute(call, tool, self.sources[tool.source], arguments)
 
 
 @asynccontextmanager

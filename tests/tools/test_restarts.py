@@ -47,7 +47,8 @@ class House:
         caller = Principal("issuer", "subject", "", frozenset({"mcp:tools"}))
         report = (lines if lines is not None else []).append
         call = Call("correlation", caller, asyncio.get_running_loop().time() + 60, report)
-        return await execute(call, self.catalog, self.sources, name, arguments)
+        tool = self.catalog.require(name, call.principal, arguments)
+        return await execute(call, tool, self.sources[tool.source], arguments)
 
 
 @asynccontextmanager
