@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from gateway.telemetry import logs
+from tests.logged import logged
 from tests.servers.containers import MysqlContainer, PostgresqlContainer, has_engine, running_container, running_mysql
 from tests.servers.mariadb import MariadbServer, running_mariadb
 from tests.servers.oidc import OidcServer, running_oidc
@@ -29,6 +28,7 @@ ENGINES = {
     "postgresql": "postgresql",
     "own_postgresql": "postgresql",
     "bench_world": "postgresql+wrk",
+    "service": "postgresql",
     "pgbouncer": "postgresql+pgbouncer",
     "postgresql+pgbouncer": "postgresql+pgbouncer",
     "mysql": "mysql",
@@ -47,6 +47,9 @@ ENGINES = {
     "zones_wanted": "network+postgresql",
     "faketime": "faketime",
     "chromium": "chromium",
+    "nginx": "nginx",
+    "firewall": "network",
+    "rolling_world": "nginx+network",
 }
 
 settings.register_profile("gateway", max_examples=int(os.environ.get("GATEWAY_TEST_ROUNDS", "50")), deadline=None)
@@ -223,17 +226,27 @@ def faketime() -> None:
 
 
 @pytest.fixture
+def nginx() -> None:
+    """A balancer is here; which one is told by `programs`."""
+
+
+@pytest.fixture
+def rolling_world() -> None:
+    """A balancer and a DNS server are here."""
+
+
+@pytest.fixture
+def firewall() -> None:
+    """nft is here, and network namespaces may be made."""
+
+
+@pytest.fixture
 def chromium() -> None:
     """A browser is here; which one is told by `programs`."""
 
 
 @pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """The JSON lines that the gateway logs meanwhile."""
-    stream = io.StringIO()
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    logs.configure(stream=stream)
-    yield stream
-    root.handlers[:] = handlers
-    root.setLevel(level)
+def log(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
+    """The JSON lines that the gateway logs meanwhile; parametrized indirectly by a level, those of that level too."""
+    with logged(getattr(request, "param", "INFO")) as stream:
+        yield stream

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote_plus
 
@@ -240,11 +241,12 @@ async def open_introspectors(
     policy: InquiryPolicy,
     clock: Callable[[], float],
     monotonic: Callable[[], float],
+    ca: Path | None = None,
 ) -> AsyncIterator[dict[str, Introspector]]:
     """Those issuers that can be asked, in the order given; their endpoints are looked up in the background."""
     async with AsyncExitStack() as stack:
         # Apart from the keys' client, so that neither waits behind the other.
-        session = await stack.enter_async_context(open_session(policy.max_concurrent))
+        session = await stack.enter_async_context(open_session(policy.max_concurrent, ca))
         found: dict[str, Introspector] = {}
         for issuer, own in keys.items():
             if (asked := issuer.written.introspection) is not None:

@@ -6,14 +6,19 @@ from gateway.auth.introspection import introspection_problems
 from gateway.config.auth import AuthSettings
 from gateway.config.issuers import misfits, resolve
 from gateway.config.problems import Problem
-from gateway.net.http import is_secure
+from gateway.net.http import FetchError, is_secure, trusting
 
 
 def problems(settings: AuthSettings) -> tuple[Problem, ...]:
-    """What makes these settings unusable, without any I/O."""
+    """What makes these settings unusable, without asking anybody."""
     if settings.mode == "none":
         return ()
     found: list[Problem] = []
+    if settings.ca is not None:
+        try:
+            trusting(settings.ca)
+        except FetchError as error:
+            found.append(Problem(("auth", "ca"), error.message))
     seen: set[str] = set()
     for index, written in enumerate(settings.issuers):
         where = ("auth", "issuers", index)

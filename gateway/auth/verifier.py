@@ -265,13 +265,13 @@ async def open_verifier(
         yield OpenDoor()
         return
     async with AsyncExitStack() as stack:
-        session = await stack.enter_async_context(open_session())
+        session = await stack.enter_async_context(open_session(ca=settings.ca))
         trusted = [resolve(issuer) for issuer in settings.issuers]
         keys = {issuer: IssuerKeys(issuer, session, policy or KeyPolicy(), monotonic) for issuer in trusted}
         for one in keys.values():
             stack.push_async_callback(one.aclose)
             stack.push_async_callback(_stop, asyncio.create_task(one.keep_fresh()))
-        asking = open_introspectors(keys, inquiry or InquiryPolicy(), clock, monotonic)
+        asking = open_introspectors(keys, inquiry or InquiryPolicy(), clock, monotonic, settings.ca)
         introspectors = await stack.enter_async_context(asking)
         verifier = TokenVerifier(settings, keys, introspectors, answer_store(settings, redis), clock)
         stack.push_async_callback(verifier.aclose)

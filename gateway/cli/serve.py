@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 from typing import Final
 
-from gateway.cli.loop import run_loop, wait_for_signal
+from gateway.cli.loop import run_loop, told_to_stop
 from gateway.config.loader import Configuration
 from gateway.server.app import open_gateway
 from gateway.server.listener import StartError
@@ -72,11 +72,13 @@ async def serve_until_signal(configuration: Configuration, reloader: Reloader) -
         )
     elif not configuration.settings.audit.sinks:
         _log.warning("nothing is audited: audit.sinks names no place for the records")
-    async with open_gateway(configuration) as gateway, reloader.watching(gateway.live):
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.ask)
-        # What was made until now stays: the collector need not walk it again with every call's litter.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*_LITTER)
-        await wait_for_signal()
+    # From the start on: calls may be served before everything else here is done.
+    with told_to_stop() as stop:
+        async with open_gateway(configuration) as gateway, reloader.watching(gateway.live):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloader.ask)
+            # What was made until now stays: the collector need not walk it again with every call's litter.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*_LITTER)
+            await stop.wait()
     _log.info("stopped")

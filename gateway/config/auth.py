@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
@@ -95,5 +96,7 @@ class AuthSettings(Settings):
     """For each scope the ones that it implies; `customers:*` implies all that begin with `customers:`."""
     scope_wildcards: bool = False
     """Whether `customers:*` in a token grants all that begin with `customers:`."""
+    ca: Path | None = None
+    """Authorities to trust at providers instead of the system's, in PEM; read at the start and when `auth` changes."""
     cache: VerdictCacheSettings = VerdictCacheSettings()
     """The cache of verified tokens."""

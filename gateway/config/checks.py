@@ -174,8 +174,10 @@ def _postgresql(path: KeyPath, source: PostgresqlSettings) -> Iterator[Finding]:
 
 
 def _secrets(path: KeyPath, source: PostgresqlSettings | OracleSettings) -> Iterator[Finding]:
-    if source.token is not None and (trouble := _url_trouble(source.token.url, may_have_query=True)):
-        yield Finding((*path, "token", "url"), trouble)
+    for name in ("token", "oci_token"):
+        url = getattr(getattr(source, name, None), "url", None)
+        if url is not None and (trouble := _url_trouble(url, may_have_query=True)):
+            yield Finding((*path, name, "url"), trouble)
     if (source.tls.certificate is None) != (source.tls.key is None):
         given, absent = ("certificate", "key") if source.tls.certificate else ("key", "certificate")
         message = f"expected {absent} beside it; mutual TLS needs both"

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from gateway.config.base import Secret, Settings, Text
 from gateway.config.session import ClaimPath
+
+
+def _is_region(text: str) -> str:
+    if not re.fullmatch(_REGION, text):
+        raise PydanticCustomError("region", "a region's name, such as eu-frankfurt-1")
+    return text
+
+
+_REGION: Final = r"^[a-z]+(-[a-z0-9]+)+$"
+Region = Annotated[str, AfterValidator(_is_region), WithJsonSchema({"type": "string", "pattern": _REGION})]
 
 
 class TlsSettings(Settings):
@@ -39,6 +53,32 @@ class TokenSettings(Settings):
     """What to ask for; the client's default when absent."""
     resource: Text | None = None
     """The audience to ask for (RFC 8707)."""
+    ca: Path | None = None
+    """Authorities to trust there instead of the system's, in PEM."""
+
+
+class OciTokenSettings(Settings):
+    """Where an OCI IAM database token comes from: the data plane of OCI IAM, asked with an API key."""
+
+    region: Region | None = None
+    """Region of OCI, such as eu-frankfurt-1."""
+    url: Text | None = None
+    """Instead of `region`: the whole address of GenerateScopedAccessBearerToken, in another realm."""
+    tenancy: Text
+    """OCID of the tenancy."""
+    user: Text
+    """OCID of the user that the API key is of, and that the database knows."""
+    fingerprint: Text
+    """The API key's fingerprint, as the console shows it."""
+    key: Secret
+    """The API key's private key in PEM, as a reference."""
+    scope: Text = "urn:oracle:db::id::*"
+    """Which databases the token is for: all, or one compartment's or database's."""
+
+    @property
+    def endpoint(self) -> str:
+        """Where to ask."""
+        return self.url or f"https://auth.{self.region}.oraclecloud.com/v1/actions/generateScopedAccessBearerToken"
 
 
 class ConditionSettings(Settings):

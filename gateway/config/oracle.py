@@ -12,8 +12,16 @@ from gateway.config.sources import OracleSettings
 
 ATTRIBUTES: Final = ("userenv.client_identifier", "userenv.client_info")
 """What of the session itself may be told who calls; the other names are application contexts."""
+TOKENS: Final = ("token", "oci_token", "token_folder")
+"""The settings that log in instead of user and password."""
 _CREDENTIALS: Final = re.compile(r"^[^(@]*/[^(@]*@|\((?:USER|PASSWORD)\s*=", re.IGNORECASE)
 _ALIAS: Final = re.compile(r"[\w.-]+")
+_EXTERNAL: Final = re.compile(r"/@|/$")
+_LOGINS: Final = "give user and password, token, oci_token or token_folder"
+_HELD: Final = (
+    "A password within a wallet (SEPS), and a login by certificate alone (IDENTIFIED EXTERNALLY), are for Oracle's"
+    " client libraries, which the gateway does not use; mount the password as a file: ${file:...}"
+)
 
 
 def contradictions(path: KeyPath, source: OracleSettings) -> Iterator[Finding]:
@@ -37,7 +45,9 @@ def _place(path: KeyPath, source: OracleSettings) -> Iterator[Finding]:
         return
     if source.service is not None:
         yield Finding((*path, "service"), "expected it within dsn", ((*path, "dsn"),))
-    if _CREDENTIALS.search(source.dsn):
+    if _EXTERNAL.match(source.dsn):
+        yield Finding((*path, "dsn"), f"expected no login in it; {_LOGINS}. {_HELD}")
+    elif _CREDENTIALS.search(source.dsn):
         yield Finding((*path, "dsn"), "expected no user and password in it; give them as user and password")
     elif _ALIAS.fullmatch(source.dsn):
         message = (
@@ -87,19 +97,29 @@ def _is_remote_address(host: str) -> bool:
 
 
 def _login(path: KeyPath, source: OracleSettings) -> Iterator[Finding]:
-    if source.token is None:
-        if source.user is None:
-            yield Finding((*path, "user"), "missing; give user and password, or token", ((*path, "token"),))
-    else:
-        for name in ("user", "password"):
-            if getattr(source, name) is not None:
-                yield Finding((*path, "token"), f"expected either {name} or token, got both", ((*path, name),))
-        if source.tls.mode == "disable":
-            message = "expected TLS; a database takes no token without"
-            yield Finding((*path, "tls", "mode"), message, ((*path, "token"),))
+    tokens = [name for name in TOKENS if getattr(source, name) is not None]
+    if not tokens and source.user is None:
+        yield Finding((*path, "user"), _missing(source), ((*path, "token"), (*path, "wallet")))
+    elif not tokens and source.password is None:
+        yield Finding((*path, "password"), _missing(source), ((*path, "user"), (*path, "wallet")))
+    given = [name for name in ("user", "password") if getattr(source, name) is not None]
+    for other in (*given, *tokens[1:]) if tokens else ():
+        yield Finding((*path, tokens[0]), f"expected either {other} or {tokens[0]}, got both", ((*path, other),))
+    if tokens and source.tls.mode == "disable":
+        message = "expected TLS; a database takes no token without"
+        yield Finding((*path, "tls", "mode"), message, ((*path, tokens[0]),))
+    if source.oci_token is not None and (source.oci_token.region is None) == (source.oci_token.url is None):
+        yield Finding((*path, "oci_token", "region"), "expected either region or url")
+    for index, account in enumerate(source.credentials):
+        if account.password is None:
+            yield Finding((*path, "credentials", index, "password"), _missing(source))
     if source.connection_class is not None and not source.pooled:
         message = "expected pooled: true beside it"
         yield Finding((*path, "connection_class"), message, ((*path, "pooled"),))
+
+
+def _missing(source: OracleSettings) -> str:
+    return f"missing; {_LOGINS}" if source.wallet is None else f"missing; {_LOGINS}. {_HELD}"
 
 
 def _session(path: KeyPath, source: OracleSettings) -> Iterator[Finding]:

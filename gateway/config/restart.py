@@ -20,7 +20,6 @@ RESTART: Final[tuple[KeyPath, ...]] = (
     ("admin",),
     ("audit",),
     ("telemetry",),
-    ("features",),
 )
 """Sections and keys that take effect at the next start."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 
 from gateway.config.base import Secret, Settings, Text, Timeout
-from gateway.config.logins import CredentialSettings, TlsSettings, TokenSettings
+from gateway.config.logins import CredentialSettings, OciTokenSettings, TlsSettings, TokenSettings
 from gateway.config.session import ProcedureName, SessionName, SessionOrigin
 from gateway.config.units import Duration, Size
 
@@ -123,6 +123,10 @@ class SqliteSettings(SourceSettings):
     """The database file; it must exist."""
 
 
+WALLET_FILE: Final = "ewallet.pem"
+"""The one file of an Oracle wallet that is read."""
+
+
 class OracleHostSettings(Settings):
     """One of several hosts of an Oracle database."""
 
@@ -148,11 +152,15 @@ class OracleSettings(SourceSettings):
     dsn: Text | None = None
     """A connect descriptor or EZConnect Plus string instead of host, port and service; no TNS alias, no password."""
     user: Text | None = None
-    """Account; give it SELECT only. `gateway[end_user]` logs in by proxy. Required unless there is a `token`."""
+    """Account; give it SELECT only. `gateway[end_user]` logs in by proxy. Required unless a token logs in."""
     password: Secret | None = None
     """Password, as a reference: ${file:/run/secrets/...} or ${env:...}; a file is read again for each connection."""
     token: TokenSettings | None = None
     """An access token instead of user and password, fetched anew before it expires; needs TLS."""
+    oci_token: OciTokenSettings | None = None
+    """An OCI IAM database token with a key of the gateway's own instead, fetched anew before it expires; needs TLS."""
+    token_folder: Path | None = None
+    """Or a folder where `oci iam db-token get` keeps such a token and its key; read for each connection; needs TLS."""
     tls: TlsSettings = TlsSettings()
     """Transport security; Oracle before 23ai has no TLS 1.3."""
     server_dn: Text | None = None

@@ -27,7 +27,8 @@ _NOBODY: Final = (
 
 def account_settings(source: AnySource, account: CredentialSettings) -> AnySource:
     """The source's settings as one of its accounts logs in; it keeps no connection open."""
-    login = {"user": account.user, "password": account.password, "token": None, "credentials": ()}
+    tokens = dict.fromkeys(("token", "oci_token", "token_folder"))
+    login = {"user": account.user, "password": account.password, "credentials": (), **tokens}
     fitting = {key: value for key, value in login.items() if key in type(source).model_fields}
     return source.model_copy(update=fitting | {"pool": source.pool.model_copy(update={"min": 0})})
 

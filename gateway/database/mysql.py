@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -48,8 +47,6 @@ class MysqlEngine:
         self._settings = settings
         self._name = name
         self.sighting = tls.Sighting()
-        self._context: ssl.SSLContext | None = None
-        self._is_context_made = False
 
     def placeholder(self, position: int, name: str) -> str:
         """MySQL's positional placeholder."""
@@ -72,20 +69,18 @@ class MysqlEngine:
 
     def _link(self) -> Link:
         settings = self._settings
-        if not self._is_context_made:
-            self._context = tls.context_of(settings.tls, settings.host, self.sighting)
-            self._is_context_made = True
+        context = tls.context_of(settings.tls, settings.host, self.sighting)  # anew, since its files may have changed
         password = settings.password.get_secret_value() if settings.password else ""
         is_socket = settings.host.startswith("/")
         return Link(
-            must_encrypt=self._context is not None,
+            must_encrypt=context is not None,
             host="localhost" if is_socket else settings.host,
             port=settings.port,
             unix_socket=settings.host if is_socket else None,
             user=settings.user,
             password=password,
             db=settings.database,
-            ssl=self._context,
+            ssl=context,
             program_name=f"mcp-database-gateway/{self._name}",
         )
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import oracledb
 
 from gateway.config.sources import OracleSettings
 from gateway.database import oracle_errors as errors
 from gateway.database import oracle_outputs as outputs
+from gateway.database import tls
 from gateway.database.failures import failure
 from gateway.database.oracle_binding import name_of
 from gateway.database.oracle_connection import OracleConnection
-from gateway.database.oracle_link import open_first
-from gateway.database.tls import TlsUnusable
-from gateway.database.tokens import Tokens
+from gateway.database.oracle_exact import Query
+from gateway.database.oracle_link import check_driver, open_first
+from gateway.database.oracle_tokens import login_of
 from gateway.errors import Code, ToolError
 from gateway.net.oauth import TokenError
 
@@ -23,14 +24,20 @@ class OracleEngine:
     Args:
         settings: where it is.
         name: the source's name, in the server's views of sessions.
+
+    Raises:
+        DriverUnfit: the driver that is installed may not be used.
     """
 
     dialect = "oracle"
 
     def __init__(self, settings: OracleSettings, name: str = "") -> None:
+        check_driver(oracledb.__version__)
         self._settings = settings
         self._name = name
-        self._tokens = Tokens(settings.token) if settings.token else None
+        self.sighting = tls.Sighting()
+        self._login = login_of(settings)
+        self._queries: dict[str, Query] = {}
 
     def placeholder(self, position: int, name: str) -> str:
         """A bind variable of our own naming; one name has one variable, however often it is used."""
@@ -46,12 +53,12 @@ class OracleEngine:
         Raises the driver's own exceptions, or TlsUnusable.
         """
         try:
-            link = await open_first(self._settings, self._name, await self._login())
+            link = await open_first(self._settings, self._name, await self._login.now(), self.sighting)
         except Exception as error:
-            if self._tokens is not None and self.translate(error).code is Code.LOGIN_FAILED:
-                self._tokens.forget()
+            if self.translate(error).code is Code.LOGIN_FAILED:
+                self._login.refused()
             raise
-        connection = OracleConnection(link, self._settings, self._name)
+        connection = OracleConnection(link, self._settings, self._name, self._queries)
         try:
             await connection.prepare_session()
         except BaseException:
@@ -59,15 +66,8 @@ class OracleEngine:
             raise
         return connection
 
-    async def _login(self) -> dict[str, Any]:
-        """The credentials now: a file may have changed, a token may have expired."""
-        if self._tokens is not None:
-            return {"access_token": await self._tokens.token()}
-        password = self._settings.password
-        return {"user": self._settings.user, "password": password.get_secret_value() if password else None}
-
     def translate(self, error: BaseException) -> ToolError:
         """Name an exception by its number, or by its class where nobody gave one."""
-        if isinstance(error, TlsUnusable | TokenError):
+        if isinstance(error, tls.TlsUnusable | TokenError):
             return failure(Code.SOURCE_UNAVAILABLE, error.message)
         return errors.translate(error)

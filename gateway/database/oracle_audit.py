@@ -7,8 +7,10 @@ from typing import Any, Final
 import oracledb
 
 from gateway.config.sources import OracleSettings
+from gateway.database import oracle_errors as errors
 from gateway.database import oracle_wallet as wallet
 from gateway.database.engine import Audit
+from gateway.errors import Code
 
 _PRIVILEGES: Final = "select privilege from session_privs where privilege like :pattern order by privilege"
 _WRITING: Final = ("INSERT ANY%", "UPDATE ANY%", "DELETE ANY%", "DROP ANY%", "ALTER ANY%", "CREATE ANY%")
@@ -22,7 +24,11 @@ _GRANTED: Final = (
 )
 _CHARSET: Final = "select value from nls_database_parameters where parameter = 'NLS_CHARACTERSET'"
 _FEW: Final = 4
-_SESSIONS: Final = "select \"LIMIT\" from user_resource_limits where resource_name = 'SESSIONS_PER_USER'"
+_PROFILE: Final = 'select trim("LIMIT") from user_resource_limits where resource_name = :name'
+_SERVER: Final = "select trim(limit_value) from v$resource_limit where resource_name in ('processes', 'sessions')"
+_MINUTES: Final = {"CONNECT_TIME": "max_lifetime", "IDLE_TIME": "idle_timeout"}
+"""Limits of a profile, in minutes, and the settings of the pool that should be shorter."""
+_HIDDEN: Final = frozenset({Code.STATEMENT_INVALID, Code.ACCESS_DENIED})
 
 
 async def audit(raw: Any, settings: OracleSettings) -> Audit:
@@ -31,7 +37,7 @@ async def audit(raw: Any, settings: OracleSettings) -> Audit:
     exempt = await _rows(raw, _PRIVILEGES, _EXEMPT)
     owned, granted = await _rows(raw, _OWNED), await _rows(raw, _GRANTED)
     can_write = f"it has {_listed(rights)}" if rights else f"it may change {_listed(granted)}" if granted else ""
-    limits = [int(text) for text in await _rows(raw, _SESSIONS) if text.isdigit()]
+    limits = [*await _limits(raw, "SESSIONS_PER_USER"), *await _server_limits(raw)]
     return Audit(
         can_write=can_write or (f"it owns {_listed(owned)}" if owned else ""),
         bypasses_row_security=f"it has {_EXEMPT}" if exempt else "",
@@ -42,7 +48,7 @@ async def audit(raw: Any, settings: OracleSettings) -> Audit:
 
 
 async def _notes(raw: Any, settings: OracleSettings) -> tuple[str, ...]:
-    """What the server's characters cannot hold, and which certificates of the wallet end soon."""
+    """What the server's characters cannot hold, what ends sessions, and what is wrong with the wallet."""
     found = await _rows(raw, _CHARSET)
     notes = [
         f"the database's character set is {name}, which does not hold every character; texts may come back changed"
@@ -51,9 +57,30 @@ async def _notes(raw: Any, settings: OracleSettings) -> tuple[str, ...]:
     ]
     if raw.warning is not None:  # such as ORA-28002, the password will expire
         notes.append(str(raw.warning).partition("\nHelp:")[0])
+    for name, key in _MINUTES.items():
+        notes += [
+            f"the account's profile ends sessions after {minutes} minutes ({name}); set pool.{key} below that"
+            for minutes in await _limits(raw, name)
+            if minutes * 60 <= getattr(settings.pool, key)
+        ]
     if settings.wallet is not None:
-        notes += [f"wallet: {told}" for told in wallet.expiring(settings.wallet)]
+        notes += [f"wallet: {told}" for told in wallet.warnings_of(settings.wallet)]
     return tuple(notes)
+
+
+async def _limits(raw: Any, name: str) -> list[int]:
+    """A limit of the account's profile; none where it is unlimited."""
+    return [int(text) for text in await _rows(raw, _PROFILE, name) if text.isdigit()]
+
+
+async def _server_limits(raw: Any) -> list[int]:
+    """The server's own limits, where the account may see them."""
+    try:
+        return [int(text) for text in await _rows(raw, _SERVER) if text.isdigit()]
+    except oracledb.DatabaseError as error:
+        if errors.translate(error).code in _HIDDEN:
+            return []
+        raise
 
 
 async def _rows(raw: Any, text: str, *values: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import oracledb
 
+from gateway.database import oracle_outputs as outputs
 from gateway.database.engine import Statement
 from gateway.database.exact_json import dumps
 from gateway.database.failures import failure
@@ -51,6 +52,19 @@ def bind(statement: Statement, values: Sequence[Any], *, has_booleans: bool) -> 
             reason = "is not valid Unicode" if isinstance(error, UnicodeError) else str(error)
             raise failure(Code.INVALID_VALUE, f"parameter {name}: {reason}", hint=f"{name} {reason}.") from error
     return bound
+
+
+def check_names(statement: Statement, found: Sequence[str]) -> None:
+    """Hold the driver's idea of a statement's binds to ours.
+
+    Raises:
+        ToolError: STATEMENT_INVALID, they read the text differently.
+    """
+    expected = {name_of(position) for position in range(1, len(statement.parameters) + 1)}
+    expected |= {outputs.name_of(position) for position in range(1, len(statement.outputs) + 1)}
+    if expected != set(found):
+        odd = ", ".join(sorted(expected ^ set(found)))
+        raise failure(Code.STATEMENT_INVALID, f"the driver sees other bind variables than the gateway: {odd}")
 
 
 def has_booleans(version: str) -> bool:

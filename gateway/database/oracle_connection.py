@@ -11,44 +11,55 @@ import oracledb
 from gateway.config.sources import OracleSettings
 from gateway.context import Report
 from gateway.database import oracle_errors as errors
+from gateway.database import oracle_exact as exact
 from gateway.database import oracle_identity as identity
 from gateway.database import oracle_outputs as outputs
 from gateway.database import oracle_types as types
 from gateway.database.engine import Audit, Column, Statement, Table
 from gateway.database.failures import failure
 from gateway.database.oracle_audit import audit
-from gateway.database.oracle_binding import bind, has_booleans, name_of, sizes_of
+from gateway.database.oracle_binding import bind, check_names, has_booleans, sizes_of
 from gateway.database.oracle_link import Link
 from gateway.database.oracle_rows import Reader
-from gateway.database.oracle_statement import Form, form_of, leaves_nothing, sendable
-from gateway.errors import Code
+from gateway.database.oracle_statement import Form, bare, form_of, leaves_nothing, sendable
+from gateway.errors import Code, ToolError
 
 T = TypeVar("T")
 
 _BATCH: Final = 500
+_MOST_QUERIES: Final = 1000
 _STOP_LIMIT: Final = 2.0
 """Seconds that the server has to answer a break, until the connection is dropped."""
 _STOP_WAIT: Final = 0.25
 """Seconds of those that the caller waits too; a break takes a round trip."""
 _SESSION: Final = (
-    "alter session set time_zone = '+00:00'"
+    "alter session set time_zone = '+00:00' nls_calendar = 'GREGORIAN'"
     " nls_date_format = 'YYYY-MM-DD\"T\"HH24:MI:SS'"
     " nls_timestamp_format = 'YYYY-MM-DD\"T\"HH24:MI:SS.FF6'"
     " nls_timestamp_tz_format = 'YYYY-MM-DD\"T\"HH24:MI:SS.FF6TZH:TZM'"
     " nls_numeric_characters = '.,'"
 )
 """What makes conversions between text and other types the same whatever the server's territory is."""
+_AS_WRITTEN: Final = exact.Query()
 _WIPE: Final = "dbms_session.modify_package_state(dbms_session.reinitialize);"
 
 
 class OracleConnection:
-    """One connection. A read leaves its transaction open; `reset` ends it, off the caller's path."""
+    """One connection. A read leaves its transaction open; `reset` ends it, off the caller's path.
 
-    def __init__(self, link: Link, settings: OracleSettings, source: str) -> None:
+    Args:
+        link: the driver's connection.
+        settings: the source's.
+        source: its name.
+        queries: how each query is sent, as far as known; shared by an engine's connections.
+    """
+
+    def __init__(self, link: Link, settings: OracleSettings, source: str, queries: dict[str, exact.Query]) -> None:
         self._link = link
         self._raw = link.raw
         self._settings = settings
         self._source = source
+        self._queries = queries
         self._has_booleans = has_booleans(link.raw.version)
         self._stopping: asyncio.Future[None] | None = None
         self._identity: Mapping[str, str] = {}
@@ -83,13 +94,39 @@ class OracleConnection:
             cursor.outputtypehandler = types.fetch_as
             try:
                 cursor.prepare(text)
-                _check_binds(statement, cursor.bindnames())
+                check_names(statement, cursor.bindnames())
                 if form_of(text) is Form.OTHER:
                     return ()  # it would run as it is parsed
-                await cursor.parse(text)
+                query = await self._parsed(cursor, text)
             except oracledb.DatabaseError as error:
                 raise errors.at_position(error, text) from error
-            return outputs.columns_of(statement.outputs) or types.columns_of(cursor.description)
+            return outputs.columns_of(statement.outputs) or query.columns or types.columns_of(cursor.description)
+
+    async def _parsed(self, cursor: Any, text: str) -> exact.Query:
+        """Let the server parse a statement; find out, and keep, which of its columns have to be asked for as text."""
+        await cursor.parse(text)
+        described = cursor.description
+        query = exact.query_of(described)
+        if query.columns is not None:
+            try:
+                await cursor.parse(query.sent(text))
+            except oracledb.DatabaseError as error:
+                raise exact.refused(described, errors.translate(error).detail) from error
+            exact.check(query, described, cursor.description)
+        if len(self._queries) >= _MOST_QUERIES:
+            self._queries.clear()
+        self._queries[bare(text)] = query
+        return query
+
+    async def _query(self, text: str) -> exact.Query:
+        """How a statement is sent: known since it was prepared, or found out now."""
+        if (known := self._queries.get(bare(text))) is not None:
+            return known
+        if form_of(text) is not Form.QUERY:
+            return _AS_WRITTEN
+        with self._raw.cursor() as cursor:
+            cursor.outputtypehandler = types.fetch_as
+            return await self._parsed(cursor, text)
 
     def identify(self, values: Mapping[str, str]) -> None:
         """Application contexts and the client's identifier for the next run; the reset after it clears them."""
@@ -103,6 +140,22 @@ class OracleConnection:
         text = self._admitted(statement)
         bound = bind(statement, values, has_booleans=self._has_booleans)
         self.needs_reset, self._is_clean = True, False
+        query = await self._query(text)
+        try:
+            return await self._ran(statement, text, query, bound, max_rows, report)
+        except (oracledb.Error, ToolError):
+            self._queries.pop(bare(text), None)  # the schema may be another now: it is parsed again next time
+            raise
+
+    async def _ran(
+        self,
+        statement: Statement,
+        text: str,
+        query: exact.Query,
+        bound: Mapping[str, Any],
+        max_rows: int,
+        report: Report,
+    ) -> Table:
         has_contexts = await self._begin(statement)
         with self._raw.cursor() as cursor:
             cursor.outputtypehandler = types.fetch_as
@@ -110,13 +163,13 @@ class OracleConnection:
             if sizes := sizes_of(statement, has_booleans=self._has_booleans):
                 cursor.setinputsizes(**sizes)
             given = outputs.variables(cursor, statement.outputs, cursor.arraysize)
-            await cursor.execute(text, bound | given, fetch_lobs=True)
+            await cursor.execute(query.sent(text), {**bound, **given}, fetch_lobs=True)
             if statement.outputs:
                 found = [given[outputs.name_of(index)] for index in range(1, len(given) + 1)]
                 table = await outputs.table_of(statement.outputs, found, max_rows, self._settings.max_lob_bytes, report)
                 await self._commit()
                 return table
-            reader = Reader(cursor, self._settings.max_lob_bytes)
+            reader = Reader(cursor, self._settings.max_lob_bytes, query)
             rows, count = await reader.rows(max_rows, report, is_whole=statement.writes)
             affected = None
             if statement.writes:
@@ -235,16 +288,3 @@ class OracleConnection:
     def abort(self) -> None:
         """Drop the socket."""
         self._link.abort()
-
-
-def _check_binds(statement: Statement, found: Sequence[str]) -> None:
-    """Hold the driver's idea of the binds to ours.
-
-    Raises:
-        ToolError: STATEMENT_INVALID, they read the text differently.
-    """
-    expected = {name_of(position) for position in range(1, len(statement.parameters) + 1)}
-    expected |= {outputs.name_of(position) for position in range(1, len(statement.outputs) + 1)}
-    if expected != set(found):
-        odd = ", ".join(sorted(expected ^ set(found)))
-        raise failure(Code.STATEMENT_INVALID, f"the driver sees other bind variables than the gateway: {odd}")

@@ -65,27 +65,29 @@ _DRIVER: Final = {
 _DRIVER_CODES: Final = MappingProxyType(
     {int(number): code for code, text in _DRIVER.items() for number in text.split()}
 )
+_FULL: Final = "the server's `processes` or `sessions` are used up; lower pool.max, or raise them"
 _LISTENER: Final = MappingProxyType(
     {
         12154: "a TNS alias is not resolved; write host and service",
         12505: "the listener knows no such SID; use the service name",
-        12514: "the listener knows no such service: compare `service` with `lsnrctl services`, or open the instance",
-        12516: "the listener has no free handler: the server's `processes` or `sessions` are used up",
-        12518: "the listener could not hand the connection over: the server is out of processes or memory",
-        12519: "the listener has no free handler: the server's `processes` or `sessions` are used up",
-        12520: "the listener has no handler of this kind: `pooled` needs DRCP to be started",
-        12526: "the instance is in restricted mode",
-        12527: "the instance is in restricted mode, or blocks new connections",
-        12528: "the instance blocks new connections: it is starting",
-        12529: "the listener rejects the connection by its rules",
-        12537: "the listener closed the connection: this address may not connect (TCP.VALIDNODE_CHECKING), or its"
+        12514: "the listener knows no such service; compare `service` with `lsnrctl services`, or open the instance",
+        12516: f"the listener has no free handler: {_FULL}",
+        12518: "the listener could not hand the connection over: the server is out of processes or memory; look there",
+        12519: f"the listener has no free handler: {_FULL}",
+        12520: "the listener has no handler of this kind; `pooled` needs DRCP to be started",
+        12526: "the instance is in restricted mode; its operator has to end that",
+        12527: "the instance is in restricted mode, or blocks new connections; its operator has to end that",
+        12528: "the instance blocks new connections: it is starting; wait for it",
+        12529: "the listener rejects the connection by its rules; its operator has to admit this address",
+        12537: "the listener closed the connection; it does not admit this address (TCP.VALIDNODE_CHECKING), or its"
         " port speaks TLS and tls.mode is disable",
-        12541: "nothing listens at that host and port: the listener is down, or the port is wrong",
+        12541: "nothing listens at that host and port; start the listener, or correct the port",
         12545: "the host name is unknown here; a full host name is needed",
-        12547: "the listener closed the connection, or its port speaks TLS and tls.mode is disable",
+        12547: "the listener closed the connection; its port may speak TLS while tls.mode is disable",
     }
 )
-"""The listener's answers (and what stands for them when there is no listener) in the operator's words."""
+"""The listener's answers (and what stands for them when there is no listener) in the operator's words: what it
+means, and behind a semicolon what to do."""
 _SIMILAR: Final = re.compile(r"Similar to ORA-(\d+)")
 _NAMES: Final = (
     "the server's certificate is for another name than the host; write the host's full name, or set server_dn"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import random
 import re
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,11 +18,16 @@ from gateway.config.sources import OracleSettings
 from gateway.database import oracle_errors as errors
 from gateway.database import oracle_wallet as wallet
 from gateway.database.failures import failure
-from gateway.database.tls import TlsUnusable
-from gateway.errors import Code, ToolError
+from gateway.database.tls import Sighting, TlsUnusable
+from gateway.errors import Code, GatewayError, ToolError
 
 _CRASHING: Final = ((26, 0, 0), (26, 1, 0))
 """The first and the last version of the driver that were seen to crash the process on closed connections."""
+_ADDRESS: Final = re.compile(r"\(ADDRESS=(?:\([^()]*\))+\)")
+_EMPTY: Final = re.compile(r"\(ADDRESS_LIST=(?:\([A-Z_]+=\w+\))*\)")
+_WHOLE: Final = ("(DESCRIPTION_LIST=", "(SOURCE_ROUTE=ON)", "(FAILOVER=OFF)")
+_BALANCED: Final = "(LOAD_BALANCE=ON)"
+_OLDEST: Final = (3, 4, 2)
 _PROBE: Final = 1.0
 _SDU: Final = 65535
 _STATEMENTS: Final = 100
@@ -40,9 +46,13 @@ def _remember(protocol: Any, transport: asyncio.BaseTransport) -> None:
 importlib.import_module("oracledb.thin_impl").AsyncProtocol.connection_made = _remember
 
 
+class DriverUnfit(GatewayError):
+    """The driver that is installed may not be used."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A listener, and how to ask it; with a connect descriptor, the first of those that it names."""
+    """A listener, and how to ask it; with a connect descriptor that has to stay whole, the first that it names."""
 
     host: str
     port: int
@@ -72,10 +82,20 @@ def _abort(transports: Iterable[asyncio.BaseTransport]) -> None:
         each.abort()  # type: ignore[attr-defined]
 
 
-def is_driver_sound(version: str) -> bool:
-    """Whether a driver of this version may be used."""
+def check_driver(version: str) -> None:
+    """Hold the driver's version to those that were tested.
+
+    Raises:
+        DriverUnfit: it is too old, or one that can crash the process.
+    """
     numbers = tuple(int(digits) for digits in re.findall(r"\d+", version)[:3])
-    return not _CRASHING[0] <= numbers <= _CRASHING[1]
+    if _CRASHING[0] <= numbers <= _CRASHING[1]:
+        reason = "can crash the process when a connection closes"
+    elif numbers < _OLDEST:
+        reason = "is too old"
+    else:
+        return
+    raise DriverUnfit(f"python-oracledb {version} {reason}: pip install 'mcp-database-gateway[oracle]' takes a fit one")
 
 
 def addresses(settings: OracleSettings) -> tuple[Address, ...]:
@@ -85,10 +105,7 @@ def addresses(settings: OracleSettings) -> tuple[Address, ...]:
         ToolError: SOURCE_UNAVAILABLE, the `dsn` cannot be read.
     """
     if settings.dsn is not None:
-        params = _parsed(settings.dsn)
-        hosts, ports = params.host, params.port
-        host = hosts[0] if isinstance(hosts, list) else hosts
-        return (Address(host or "", ports[0] if isinstance(ports, list) else ports, settings.dsn),)
+        return _apart(settings.dsn)
     if settings.host is not None:
         return (Address(settings.host, settings.port),)
     return tuple(Address(each.host, each.port) for each in settings.hosts)
@@ -100,41 +117,66 @@ def listeners(settings: OracleSettings) -> tuple[tuple[str, int], ...]:
     Raises:
         ToolError: SOURCE_UNAVAILABLE, the `dsn` cannot be read.
     """
-    if settings.dsn is None:
-        return tuple((each.host, each.port) for each in addresses(settings))
-    params = _parsed(settings.dsn)
+    if settings.dsn is not None:
+        return _listed(_parsed(settings.dsn))
+    return tuple((each.host, each.port) for each in addresses(settings))
+
+
+def _listed(params: Any) -> tuple[tuple[str, int], ...]:
     hosts = params.host if isinstance(params.host, list) else [params.host]
     ports = params.port if isinstance(params.port, list) else [params.port]
     return tuple((host or "", port) for host, port in zip(hosts, ports, strict=True))
 
 
-async def open_first(settings: OracleSettings, name: str, login: dict[str, Any]) -> Link:
+def _apart(dsn: str) -> tuple[Address, ...]:
+    """A descriptor for each of a descriptor's addresses, so that one that does not answer takes its share only.
+
+    The driver would wait for it until all of the time is used up. What means more than a choice of them stays whole.
+    """
+    params = _parsed(dsn)
+    places, text = _listed(params), params.get_connect_string()
+    nodes = [match.span() for match in _ADDRESS.finditer(text)]
+    if len(places) == 1 or len(nodes) != len(places) or any(word in text for word in _WHOLE):
+        return (Address(*places[0], dsn),)
+    found = []
+    for kept, place in zip(nodes, places, strict=True):
+        without = "".join(text[end:start] for end, start in _between(nodes, kept, len(text)))
+        found.append(Address(*place, _EMPTY.sub("", without)))
+    return tuple(random.sample(found, len(found)) if _BALANCED in text else found)
+
+
+def _between(nodes: Sequence[tuple[int, int]], kept: tuple[int, int], size: int) -> Iterator[tuple[int, int]]:
+    """The stretches of a text that are left when all nodes but one are taken out."""
+    at = 0
+    for node in nodes:
+        if node != kept:
+            yield at, node[0]
+            at = node[1]
+    yield at, size
+
+
+async def open_first(settings: OracleSettings, name: str, login: dict[str, Any], sighting: Sighting) -> Link:
     """Connect to the first address that will do.
 
     Args:
         settings: where to, and the time for all of it.
         name: the source's name, shown in the server's views.
         login: user and password, or access_token.
+        sighting: where the server's certificate is remembered.
 
     Raises:
         ToolError: SOURCE_UNAVAILABLE naming what is wrong with each, where there are several.
         Exception: whatever the driver raised for the only one, or a refused login.
     """
-    if not is_driver_sound(oracledb.__version__):
-        raise failure(
-            Code.SOURCE_UNAVAILABLE,
-            f"python-oracledb {oracledb.__version__} can crash the process when a connection closes;"
-            " install 'oracledb>=3.4.2,<26'",
-        )
     places = addresses(settings)
     if len(places) == 1:
-        return await _open(settings, name, login, places[0])
+        return await _open(settings, name, login, places[0], sighting)
     share = settings.connect_timeout / len(places)
     troubles = []
     for place in places:
         try:
             async with asyncio.timeout(share):
-                return await _open(settings, name, login, place)
+                return await _open(settings, name, login, place, sighting)
         except (oracledb.Error, OSError, TimeoutError, ToolError) as error:
             named = errors.translate(error)
             if named.code is Code.LOGIN_FAILED:
@@ -144,11 +186,12 @@ async def open_first(settings: OracleSettings, name: str, login: dict[str, Any])
     raise failure(Code.SOURCE_UNAVAILABLE, "no host will do: " + "; ".join(troubles))
 
 
-async def _open(settings: OracleSettings, name: str, login: dict[str, Any], place: Address) -> Link:
-    context = wallet.context_of(settings, place.host)
+async def _open(settings: OracleSettings, name: str, login: dict[str, Any], place: Address, sighting: Sighting) -> Link:
+    context = wallet.context_of(settings, place.host, sighting)
     params = _params(settings, name, place, context)
-    # The driver resolves names with a call that blocks everything; so that one that hangs, hangs here.
-    await asyncio.get_running_loop().getaddrinfo(place.host, place.port)
+    if params.https_proxy is None:  # else it is the proxy that knows the name
+        # The driver resolves names with a call that blocks everything; so that one that hangs, hangs here.
+        await asyncio.get_running_loop().getaddrinfo(place.host, place.port)
     transports: list[asyncio.BaseTransport] = []
     token = _opened.set(transports)
     try:

@@ -11,6 +11,7 @@ from gateway.context import Report
 from gateway.database import oracle_types as types
 from gateway.database.engine import Column
 from gateway.database.failures import failure
+from gateway.database.oracle_exact import Query
 from gateway.errors import Code, ToolError
 
 
@@ -20,17 +21,19 @@ class Reader:
     Args:
         cursor: the driver's.
         max_lob_bytes: bytes that its LOBs may have together.
+        query: what it executed, where columns come as text.
 
     Raises:
         ToolError: STATEMENT_INVALID, a column would not arrive as it is.
     """
 
-    def __init__(self, cursor: Any, max_lob_bytes: int) -> None:
+    def __init__(self, cursor: Any, max_lob_bytes: int, query: Query | None = None) -> None:
         self._cursor = cursor
         self._left = max_lob_bytes
         self._limit = max_lob_bytes
-        self.columns: tuple[Column, ...] = types.columns_of(cursor.description)
-        self._converters = types.converters_of(cursor.description)
+        known = query.columns if query is not None else None
+        self.columns: tuple[Column, ...] = types.columns_of(cursor.description) if known is None else known
+        self._converters = types.converters_of(cursor.description) + (query.readers if query is not None else ())
         self._lobs = types.lobs_of(cursor.description)
 
     async def rows(self, max_rows: int, report: Report, *, is_whole: bool) -> tuple[list[Sequence[Any]], int]:

@@ -51,14 +51,32 @@ def form_of(text: str) -> Form:
     return _FORMS.get(word[0].upper(), Form.OTHER) if word else Form.OTHER
 
 
+def bare(text: str) -> str:
+    """A statement without the comments behind it, such as the one that tells which call it is."""
+    while True:
+        text = text.rstrip()
+        last = text.rpartition("\n")[2]
+        if text.endswith("*/"):
+            text = text[: text.rindex("/*")]
+        elif last.lstrip().startswith("--"):
+            text = text.removesuffix(last)
+        else:
+            return text
+
+
 def sendable(text: str) -> str:
-    """The statement as the server takes it: SQL without a final semicolon (ORA-00911), blocks with theirs."""
-    bare = text.rstrip()
-    if form_of(bare) is Form.BLOCK:
-        bare = bare.removesuffix("/").rstrip()
-        is_call = bare.lstrip()[:4].upper() == "CALL"
-        return bare.rstrip(";") if is_call else bare if bare.endswith(";") else f"{bare};"
-    return bare.rstrip("; \t\r\n")
+    """The statement as the server takes it: SQL without a final semicolon (ORA-00911), blocks with theirs.
+
+    Comments behind it stay there.
+    """
+    head = bare(text)
+    comments = text[len(head) :].rstrip()
+    if form_of(head) is not Form.BLOCK:
+        return head.rstrip("; \t\r\n") + comments
+    head = head.removesuffix("/").rstrip()  # SQL*Plus's own
+    if head.lstrip()[:4].upper() == "CALL":
+        return head.rstrip(";") + comments
+    return f"{head.removesuffix(';')};{comments}"
 
 
 def leaves_nothing(text: str) -> bool:

@@ -1,14 +1,14 @@
 """Oracle's types: columns as the driver describes them, and values as plain exact Python.
 
-Where the driver loses something (a zone, nanoseconds), the column is refused
-when its statement is prepared, with what to write instead.
+What the driver loses a part of (a zone, nanoseconds) is asked for as text, by
+`oracle_exact`; where that cannot be, the column is refused with what to write instead.
 """
 
 from __future__ import annotations
 
 import array
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -26,15 +26,17 @@ Converter = Callable[[Any], Any]
 _MICROSECONDS: Final = 6
 _LOBS: Final = (oracledb.DB_TYPE_CLOB, oracledb.DB_TYPE_NCLOB, oracledb.DB_TYPE_BLOB)
 _CASTS: Final = {
-    oracledb.DB_TYPE_TIMESTAMP_TZ: (
-        "the driver drops the zone; write sys_extract_utc({0}), cast({0} as timestamp(6) with local time zone),"
-        " or to_char({0}, 'YYYY-MM-DD\"T\"HH24:MI:SS.FF9TZH:TZM')"
-    ),
     oracledb.DB_TYPE_BFILE: "it is a file outside of the database; read it with a function that gives a BLOB",
     oracledb.DB_TYPE_OBJECT: "select its attributes, or make text of it (json_object, xmlserialize)",
     oracledb.DB_TYPE_CURSOR: "a result has one level of rows; write json_arrayagg, or a procedure with a REF CURSOR",
 }
 _PRECISE: Final = (oracledb.DB_TYPE_TIMESTAMP, oracledb.DB_TYPE_TIMESTAMP_LTZ, oracledb.DB_TYPE_INTERVAL_DS)
+
+
+def is_cut(described: Any) -> bool:
+    """Whether the driver loses a part of such a column's values: the zone, or what is below a microsecond."""
+    kind = described.type_code
+    return kind is oracledb.DB_TYPE_TIMESTAMP_TZ or (kind in _PRECISE and (described.scale or 0) > _MICROSECONDS)
 
 
 def fetch_as(cursor: Any, column: Any) -> Any:
@@ -47,13 +49,17 @@ def fetch_as(cursor: Any, column: Any) -> Any:
     return cursor.var(column.type_code, size=column.internal_size or 0, arraysize=cursor.arraysize)
 
 
-def columns_of(description: Sequence[Any] | None) -> tuple[Column, ...]:
+def columns_of(description: Sequence[Any] | None, texts: Container[int] = ()) -> tuple[Column, ...]:
     """The columns of a cursor; none where it has no rows to give.
+
+    Args:
+        description: the driver's.
+        texts: the columns that are asked for as text.
 
     Raises:
         ToolError: STATEMENT_INVALID naming a column that would not arrive as it is, and what to write.
     """
-    return tuple(map(_column, description or ()))
+    return tuple(_column(column, is_text=index in texts) for index, column in enumerate(description or ()))
 
 
 def converters_of(description: Sequence[Any] | None) -> tuple[tuple[int, Converter], ...]:
@@ -67,16 +73,13 @@ def lobs_of(description: Sequence[Any] | None) -> tuple[int, ...]:
     return tuple(index for index, column in enumerate(description or ()) if column.type_code in _LOBS)
 
 
-def _column(described: Any) -> Column:
+def _column(described: Any, *, is_text: bool) -> Column:
     kind, name = described.type_code, described.name
-    if kind in _CASTS:
-        advice = _CASTS[kind].format(name)
-        raise failure(Code.STATEMENT_INVALID, f"column {name} is {_type_name(described)}: {advice}")
-    if kind in _PRECISE and (described.scale or 0) > _MICROSECONDS:
-        advice = (
-            f"the driver drops what is below a microsecond; cast it to a precision of {_MICROSECONDS}, or to_char it"
-        )
-        raise failure(Code.STATEMENT_INVALID, f"column {name} is {_type_name(described)}({described.scale}): {advice}")
+    advice = _CASTS.get(kind)
+    if is_cut(described) and not is_text:
+        advice = "the driver drops a part of it; make text of it there: to_char"
+    if advice is not None:
+        raise failure(Code.STATEMENT_INVALID, f"column {name} is {type_name(described)}: {advice}")
     if described.is_json or described.is_oson:
         return Column(name, Kind.JSON, "json")
     if kind is oracledb.DB_TYPE_NUMBER:
@@ -84,10 +87,11 @@ def _column(described: Any) -> Column:
         return Column(name, Kind.INTEGER if is_whole else Kind.DECIMAL, "number")
     if kind is oracledb.DB_TYPE_VECTOR:
         return Column(name, Kind.ARRAY, "vector", Kind.FLOAT)
-    return Column(name, _KINDS.get(kind, Kind.TEXT), _type_name(described))
+    return Column(name, _KINDS.get(kind, Kind.TEXT), type_name(described))
 
 
-def _type_name(described: Any) -> str:
+def type_name(described: Any) -> str:
+    """A column's type in Oracle's words."""
     kind = described.type_code
     return _WORDS.get(kind) or str(kind.name).removeprefix("DB_TYPE_").replace("_", " ").lower()
 
@@ -120,15 +124,20 @@ def _instant(value: datetime) -> str:
 
 
 def _days(value: timedelta) -> str:
-    """INTERVAL DAY TO SECOND as an ISO 8601 duration, every part with the sign."""
+    """INTERVAL DAY TO SECOND as an ISO 8601 duration."""
     total = abs(value)
-    sign = "-" if value < timedelta(0) else ""
     minutes, seconds = divmod(total.seconds, 60)
     hours, minutes = divmod(minutes, 60)
-    fraction = f".{total.microseconds:06d}".rstrip("0") if total.microseconds else ""
-    time = "".join(f"{sign}{part}{letter}" for part, letter in ((hours, "H"), (minutes, "M")) if part)
-    time += f"{sign}{seconds}{fraction}S" if seconds or fraction else ""
-    day = f"{sign}{total.days}D" if total.days else ""
+    sign = "-" if value < timedelta(0) else ""
+    return duration(sign, total.days, hours, minutes, seconds, f"{total.microseconds:06d}")
+
+
+def duration(sign: str, days: int, hours: int, minutes: int, seconds: int, fraction: str) -> str:
+    """An ISO 8601 duration, every part with the sign; `fraction` has the digits behind the seconds' point."""
+    fraction = fraction.rstrip("0")
+    second = f"{sign}{seconds}{f'.{fraction}' * bool(fraction)}S" if seconds or fraction else ""
+    time = "".join(f"{sign}{part}{letter}" for part, letter in ((hours, "H"), (minutes, "M")) if part) + second
+    day = f"{sign}{days}D" if days else ""
     return f"P{day}{'T' if time else ''}{time}" if day or time else "PT0S"
 
 
@@ -202,7 +211,8 @@ _WORDS: Final = {
 _KINDS: Final = {
     **dict.fromkeys((oracledb.DB_TYPE_BINARY_FLOAT, oracledb.DB_TYPE_BINARY_DOUBLE), Kind.FLOAT),
     **dict.fromkeys((oracledb.DB_TYPE_RAW, oracledb.DB_TYPE_LONG_RAW, oracledb.DB_TYPE_BLOB), Kind.BYTES),
-    **dict.fromkeys((oracledb.DB_TYPE_DATE, oracledb.DB_TYPE_TIMESTAMP, oracledb.DB_TYPE_TIMESTAMP_LTZ), Kind.DATETIME),
+    **dict.fromkeys((oracledb.DB_TYPE_DATE, oracledb.DB_TYPE_TIMESTAMP), Kind.DATETIME),
+    **dict.fromkeys((oracledb.DB_TYPE_TIMESTAMP_LTZ, oracledb.DB_TYPE_TIMESTAMP_TZ), Kind.DATETIME),
     **dict.fromkeys((oracledb.DB_TYPE_INTERVAL_DS, oracledb.DB_TYPE_INTERVAL_YM), Kind.INTERVAL),
     oracledb.DB_TYPE_BOOLEAN: Kind.BOOLEAN,
     oracledb.DB_TYPE_JSON: Kind.JSON,

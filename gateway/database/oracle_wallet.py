@@ -10,19 +10,19 @@ from typing import Final
 
 from cryptography import x509
 
-from gateway.config.sources import OracleSettings
+from gateway.config.sources import WALLET_FILE, OracleSettings
 from gateway.database import tls
 from gateway.database.tls import TlsUnusable
 
-PEM: Final = "ewallet.pem"
 _OTHERS: Final = ("ewallet.p12", "cwallet.sso")
+_OTHERS_READ: Final = 0o004
 _SOON: Final = timedelta(days=30)
 _KEY: Final = b"PRIVATE KEY-----"
 _CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
 
 
-def context_of(settings: OracleSettings, host: str) -> ssl.SSLContext | None:
-    """The context for a source; None where TLS is off.
+def context_of(settings: OracleSettings, host: str, sighting: tls.Sighting | None = None) -> ssl.SSLContext | None:
+    """The context for a source, which remembers what the server showed; None where TLS is off.
 
     Raises:
         TlsUnusable: a file of the wallet or of `tls:` cannot be used.
@@ -30,7 +30,7 @@ def context_of(settings: OracleSettings, host: str) -> ssl.SSLContext | None:
     mode = mode_of(settings, host)
     if mode == "disable":
         return None
-    context = tls.context_of(settings.tls.model_copy(update={"mode": mode}), host)
+    context = tls.context_of(settings.tls.model_copy(update={"mode": mode}), host, sighting)
     assert context is not None  # noqa: S101 - only `disable` has none
     context.check_hostname = False  # the driver matches names itself, as Oracle's own clients do
     if settings.wallet is not None:
@@ -53,7 +53,7 @@ def load(context: ssl.SSLContext, folder: Path, password: str | None) -> None:
     Raises:
         TlsUnusable: naming the file and what to do.
     """
-    file = folder / PEM
+    file = folder / WALLET_FILE
     data = _read(folder)
     if _CERTIFICATE not in data:
         raise TlsUnusable(f"wallet: {file} holds no certificate; it must be in PEM format")
@@ -67,19 +67,33 @@ def load(context: ssl.SSLContext, folder: Path, password: str | None) -> None:
         raise TlsUnusable(f"wallet: cannot use {file}: {error}{locked}") from error
 
 
-def expiring(folder: Path) -> tuple[str, ...]:
-    """The certificates of a wallet that have expired or will within 30 days, in the operator's words.
+def certificates_of(folder: Path) -> tuple[x509.Certificate, ...]:
+    """Every certificate of a wallet: the gateway's own, and the authorities that it trusts.
+
+    Raises:
+        TlsUnusable: there is no wallet that could be read.
+    """
+    try:
+        return tuple(x509.load_pem_x509_certificates(_certificates(_read(folder)).encode()))
+    except ValueError as error:
+        raise TlsUnusable(f"wallet: {folder / WALLET_FILE} holds no certificate; it must be in PEM format") from error
+
+
+def warnings_of(folder: Path) -> tuple[str, ...]:
+    """What will become of a wallet, or may: certificates that end within 30 days, a key that anybody may read.
 
     Raises:
         TlsUnusable: there is no wallet that could be read.
     """
     now = datetime.now(UTC)
-    found = x509.load_pem_x509_certificates(_certificates(_read(folder)).encode())
     told = []
-    for each in found:
+    for each in certificates_of(folder):
         if each.not_valid_after_utc - now < _SOON:
             verb = "expired" if each.not_valid_after_utc < now else "expires"
             told.append(f"{each.subject.rfc4514_string()} {verb} on {each.not_valid_after_utc:%Y-%m-%d}")
+    data, mode = _read(folder), (folder / WALLET_FILE).stat().st_mode & 0o777
+    if mode & _OTHERS_READ and _KEY in data and b"ENCRYPTED" not in data:
+        told.append(f"its private key may be read by every user of this machine (file mode {mode:o}); give it mode 400")
     return tuple(told)
 
 
@@ -91,22 +105,33 @@ def _certificates(data: bytes) -> str:
 
 
 def _read(folder: Path) -> bytes:
-    if not folder.is_dir():
-        is_file = "is a file; give the folder that holds it" if folder.exists() else "does not exist"
-        raise TlsUnusable(f"wallet: {folder} {is_file}")
-    file = folder / PEM
+    file = folder / WALLET_FILE
     try:
+        if not folder.is_dir():
+            is_file = "is a file; give the folder that holds it" if folder.exists() else "does not exist"
+            raise TlsUnusable(f"wallet: {folder} {is_file}")
         return file.read_bytes()
     except FileNotFoundError:
         raise TlsUnusable(f"wallet: {file} is missing; {_advice(folder)}") from None
     except PermissionError:
-        mode = f"{file.stat().st_mode & 0o777:o}" if os.access(folder, os.X_OK) else "unknown"
-        raise TlsUnusable(
-            f"wallet: {file} may not be read by this process (uid {os.geteuid()}, file mode {mode});"
-            " give it to that user with mode 400"
-        ) from None
+        raise TlsUnusable(f"wallet: {_locked(folder, file)}") from None
     except OSError as error:
         raise TlsUnusable(f"wallet: cannot read {file}: {error.strerror}") from error
+
+
+def _locked(folder: Path, file: Path) -> str:
+    """Which of folder and file this process may not read."""
+    try:
+        mode = file.stat().st_mode & 0o777
+    except PermissionError:
+        return (
+            f"the folder {folder} may not be entered by this process (uid {os.geteuid()}); give it, and every folder"
+            " above, mode 711 or that user"
+        )
+    return (
+        f"{file} may not be read by this process (uid {os.geteuid()}, file mode {mode:o});"
+        " give it to that user with mode 400"
+    )
 
 
 def _advice(folder: Path) -> str:

@@ -33,6 +33,7 @@ class Tokens:
                 secret,
                 scope=settings.scope or "",
                 resource=settings.resource or "",
+                ca=settings.ca,
             )
         return await self._source.token()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -13,6 +15,7 @@ from yarl import URL
 
 from gateway.config.addresses import is_loopback
 from gateway.errors import GatewayError
+from gateway.net.proxy import ProxyError, way
 
 _CODE: Final = re.compile(r"[a-z_]{1,40}")
 _AGENT: Final = "mcp-database-gateway"
@@ -51,16 +54,32 @@ def is_secure(url: str) -> bool:
     return parsed.scheme == "https" or (parsed.scheme == "http" and leads_to_loopback(url))
 
 
+def trusting(ca: Path | None) -> ssl.SSLContext:
+    """A context that trusts the authorities in a file, or the system's without one.
+
+    Raises:
+        FetchError: the file cannot be read or holds no certificate.
+    """
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as error:  # SSLError is one
+        raise FetchError(f"cannot take certificates from {ca}: {error.strerror or error}") from error
+
+
 @asynccontextmanager
-async def open_session(per_host: int = 2) -> AsyncIterator[aiohttp.ClientSession]:
+async def open_session(per_host: int = 2, ca: Path | None = None) -> AsyncIterator[aiohttp.ClientSession]:
     """A client that keeps no cookies and few connections.
 
     Args:
         per_host: most connections to one host.
+        ca: authorities to trust instead of the system's.
+
+    Raises:
+        FetchError: `ca` cannot be used.
     """
     # Compression is not asked for, so the size on the wire is the size in memory.
     headers = {"User-Agent": _AGENT, "Accept": "application/json", "Accept-Encoding": "identity"}
-    connector = aiohttp.TCPConnector(limit=4 * per_host, limit_per_host=per_host)
+    connector = aiohttp.TCPConnector(limit=4 * per_host, limit_per_host=per_host, ssl=trusting(ca))
     async with aiohttp.ClientSession(
         connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar()
     ) as session:
@@ -100,7 +119,7 @@ async def _fetch(
         raise FetchError(f"{url}: https is required outside loopback")
     times = aiohttp.ClientTimeout(total=limit, sock_connect=limit)
     try:
-        async with session.request(method, url, allow_redirects=False, timeout=times, **sent) as response:
+        async with session.request(method, url, allow_redirects=False, timeout=times, **way(url), **sent) as response:
             if response.status != 200:
                 code = _error_code(await _read(response, max_bytes)) if response.status == 400 else ""
                 told = f"{url}: HTTP status {response.status} instead of 200{code and f' ({code})'}"
@@ -108,12 +127,23 @@ async def _fetch(
             body = await _read(response, max_bytes)
     except TimeoutError as error:
         raise FetchError(f"{url}: no complete answer within {limit:g} s") from error
+    except ProxyError as error:
+        raise FetchError(f"{url}: {error.message}") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise FetchError(f"{url}: {type(error).__name__}") from error
+        raise FetchError(f"{url}: {reason(error)}") from error
     try:
         return orjson.loads(body)
     except ValueError as error:
         raise FetchError(f"{url}: the answer is not JSON") from error
+
+
+def reason(error: Exception) -> str:
+    """Why there was no answer, in words that hold nothing of what was sent."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy of HTTPS_PROXY refused, with HTTP status {error.status}"
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return "the proxy of HTTPS_PROXY cannot be reached"
+    return type(error).__name__
 
 
 def _error_code(body: bytes) -> str:

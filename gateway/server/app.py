@@ -24,7 +24,8 @@ from gateway.server.listener import StartError, bind, listen, running
 from gateway.server.live import Live
 from gateway.server.metering import metrics_page
 from gateway.server.routes import READ, Handler, Routes
-from gateway.server.sessions import Sessions, open_sessions
+from gateway.server.sessions import Sessions
+from gateway.server.sessions_keeping import open_sessions
 from gateway.server.sinks import open_audit
 from gateway.server.snapshot import Snapshot, open_snapshot
 from gateway.server.tls import CertificateError, Certificates

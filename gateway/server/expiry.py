@@ -8,6 +8,7 @@ from pathlib import Path
 from cryptography import x509
 
 from gateway.config.models import GatewaySettings
+from gateway.config.sources import WALLET_FILE, OracleSettings
 from gateway.server.snapshot import Snapshot
 
 
@@ -55,6 +56,8 @@ def _files(settings: GatewaySettings) -> Iterator[tuple[str, str, Path]]:
     if settings.redis is not None and settings.redis.ca is not None:
         yield "ca", "redis", settings.redis.ca
     for name, source in settings.sources.items():
+        if isinstance(source, OracleSettings) and source.wallet is not None:
+            yield "client", name, source.wallet / WALLET_FILE
         block = getattr(source, "tls", None)
         if block is not None:
             if block.certificate is not None:

@@ -9,6 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.config.features import FeatureSettings
 from gateway.context import Call, Principal
 from gateway.server.endpoint import Endpoint
 from gateway.server.headers import Headers
@@ -53,6 +54,10 @@ class SseSession(Session, Brief):
     def is_connected(self) -> bool:
         """Always: there is no session without its stream."""
         return True
+
+    def is_wanted(self, features: FeatureSettings) -> bool:
+        """Whether HTTP+SSE is on."""
+        return features.http_sse
 
     def announce(self, message: bytes) -> None:
         """Say it on the stream, unless the client does not keep up."""

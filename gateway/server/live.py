@@ -135,6 +135,7 @@ class Live:
 
     def _swap(self, front: Front) -> None:
         retired, self.current = self.current, front
+        self._sessions.configure(front.snapshot.settings.features)
         self._sessions.end_streams()  # clients come back, and are judged by what is in force now
         front.snapshot.listening.announcements.serving = front.snapshot.parts
         task = asyncio.create_task(retired.retire(retired.snapshot.settings.server.call_timeout + _MARGIN))

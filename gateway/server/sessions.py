@@ -10,26 +10,20 @@ import asyncio
 import secrets
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterable
 from typing import Final
 
 from gateway.config.features import FeatureSettings
 from gateway.context import Principal
 from gateway.errors import ProtocolError, RateLimited, Refused
-from gateway.server.events import Announcements, Kind
-from gateway.server.jsonrpc import INVALID_REQUEST, RequestId, notification_bytes
-from gateway.server.listener import running
+from gateway.server.jsonrpc import INVALID_REQUEST, RequestId
 from gateway.server.sessions_events import EventBudget, Log
 from gateway.server.sessions_work import Work
 
 MAX_RUNNING: Final = 32
 """Requests of one session that run at once."""
-TOOLS_CHANGED: Final = notification_bytes("notifications/tools/list_changed", {})
-"""What clients are told when `tools/list` answers otherwise than before."""
 _AT_ONCE: Final = 100
 _ID_BYTES: Final = 32
-_SWEEP: Final = 30.0
 _BUSY_SECONDS: Final = 5.0
 _UNKNOWN: Final = "There is no such session; start one with initialize."
 _FULL: Final = "This gateway has no room for another session; try again later."
@@ -79,6 +73,10 @@ class Session(ABC):
     def is_busy(self) -> bool:
         """Whether its life must not end by itself now."""
         return bool(self._running) or self.is_connected
+
+    @abstractmethod
+    def is_wanted(self, features: FeatureSettings) -> bool:
+        """Whether its way in is open."""
 
     @abstractmethod
     def announce(self, message: bytes) -> None:
@@ -146,6 +144,10 @@ class StreamableSession(Session):
         """Whether a connection reads one of its streams."""
         return self.log.has_readers
 
+    def is_wanted(self, features: FeatureSettings) -> bool:
+        """Whether sessions are on."""
+        return features.sessions
+
     def announce(self, message: bytes) -> None:
         """Say it on the standalone stream."""
         self.log.announce(message)
@@ -166,15 +168,18 @@ class Sessions:
 
     Attributes:
         budget: the bytes of their events.
+        settings: those in force.
+        are_on: set while there is a way in for clients that keep a session.
     """
 
     def __init__(self, settings: FeatureSettings) -> None:
         self.budget = EventBudget(settings)
-        self._settings = settings
+        self.are_on = asyncio.Event()
         self._all: OrderedDict[str, Session] = OrderedDict()
         self._of_owner: dict[Owner, OrderedDict[str, Session]] = {}
         self._is_stopping = False
         self._deadline = 0.0
+        self.configure(settings)
 
     def __len__(self) -> int:
         """Sessions alive now."""
@@ -190,9 +195,9 @@ class Sessions:
         if self._is_stopping:
             raise Refused(503, _STOPPING)
         owned = self._of_owner.get(session.owner)
-        if owned and len(owned) >= self._settings.max_sessions_per_client and not self._make_room(owned):
+        if owned and not self._make_room(owned, self.settings.max_sessions_per_client):
             raise RateLimited(_BUSY_SECONDS, "concurrency", _TOO_MANY)
-        if len(self._all) >= self._settings.max_sessions and not self._make_room(self._all):
+        if not self._make_room(self._all, self.settings.max_sessions):
             raise Refused(503, _FULL)
         self._all[session.id] = session
         self._of_owner.setdefault(session.owner, OrderedDict())[session.id] = session
@@ -232,15 +237,22 @@ class Sessions:
                 session.announce(message)
             await asyncio.sleep(0)
 
-    async def tell_changes(self, announcements: Announcements) -> None:
-        """Tell every client of changed tools, until there are no more announcements."""
-        listener = announcements.join((Kind.TOOLS,))
-        try:
-            while not listener.is_ended:
-                if await listener.take(_SWEEP) is not None:
-                    await self.announce(TOOLS_CHANGED)
-        finally:
-            announcements.leave(listener)
+    def configure(self, settings: FeatureSettings) -> None:
+        """Go by other settings from now on, and end sessions that nobody can reach any more; what runs finishes."""
+        self.settings = settings
+        self.budget.configure(settings)
+        if settings.sessions or settings.http_sse:
+            self.are_on.set()
+        else:
+            self.are_on.clear()
+        self.end_idle()
+        self._make_room(self._all, settings.max_sessions + 1)
+
+    def end_idle(self) -> None:
+        """End sessions that have been idle for too long, and those whose way in is closed."""
+        now = asyncio.get_running_loop().time()
+        for session in [session for session in self._all.values() if self._is_over(session, now)]:
+            self.end(session)
 
     def end_streams(self) -> None:
         """End every stream that waits for nothing that runs, so that clients come back and are judged anew."""
@@ -266,31 +278,15 @@ class Sessions:
             self.end(session)
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def sweep(self) -> None:
-        """End sessions that have been idle for too long, for ever."""
-        pause = min(_SWEEP, self._settings.session_idle_timeout / 4)
-        while True:
-            await asyncio.sleep(pause)
-            now = asyncio.get_running_loop().time()
-            for session in [session for session in self._all.values() if self._is_over(session, now)]:
-                self.end(session)
-
     def _is_over(self, session: Session, now: float) -> bool:
-        return now - session.touched > self._settings.session_idle_timeout and not session.is_busy
+        is_late = now - session.touched > self.settings.session_idle_timeout
+        return (is_late or not session.is_wanted(self.settings)) and not session.is_busy
 
-    def _make_room(self, sessions: OrderedDict[str, Session]) -> bool:
-        idle = next((session for session in sessions.values() if not session.is_busy), None)
-        if idle is not None:
+    def _make_room(self, sessions: OrderedDict[str, Session], most: int) -> bool:
+        """Whether one more fits, after the longest idle ones made room."""
+        while len(sessions) >= most:
+            idle = next((session for session in sessions.values() if not session.is_busy), None)
+            if idle is None:
+                return False
             self.end(idle)
-        return idle is not None
-
-
-@asynccontextmanager
-async def open_sessions(settings: FeatureSettings, announcements: Announcements) -> AsyncIterator[Sessions]:
-    """Sessions that are swept and told of changes while the block runs; who closes what they use, drains them first."""
-    sessions = Sessions(settings)
-    async with AsyncExitStack() as stack:
-        if settings.sessions or settings.http_sse:
-            await stack.enter_async_context(running(sessions.sweep()))
-            await stack.enter_async_context(running(sessions.tell_changes(announcements)))
-        yield sessions
+        return True

@@ -56,12 +56,16 @@ class EventBudget:
     """The bytes of all sessions' events together; the oldest of all make room."""
 
     def __init__(self, settings: FeatureSettings) -> None:
-        self.session_events = settings.session_events
-        self.session_bytes = min(settings.session_event_bytes, settings.total_event_bytes)
         self.used = 0
-        self._limit = settings.total_event_bytes
         self._keys = itertools.count()
         self._order: OrderedDict[int, Log] = OrderedDict()
+        self.configure(settings)
+
+    def configure(self, settings: FeatureSettings) -> None:
+        """Go by other bounds from the next event on."""
+        self.session_events = settings.session_events
+        self.session_bytes = min(settings.session_event_bytes, settings.total_event_bytes)
+        self._limit = settings.total_event_bytes
 
     def enter(self, log: Log, size: int) -> int:
         """Count an event, after room was made for it; its key."""

@@ -91,7 +91,8 @@ class Reply(Brief):
             async with asyncio.timeout(STREAM_AFTER if self._may_stream else None):
                 await self.decided.wait()
         except TimeoutError:
-            self.open()
+            if self.outcome is None:  # else it came in the same moment, and on a stream it would never be said
+                self.open()
 
 
 class SessionTransport:

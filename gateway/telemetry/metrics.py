@@ -24,7 +24,7 @@ from gateway.errors import Code
 from gateway.resilience.histogram import Histogram
 from gateway.telemetry import instruments as known
 from gateway.telemetry.instruments import Instrument, Kind, Reading, by_instrument
-from gateway.telemetry.methods import OTHER, known_method
+from gateway.telemetry.methods import OTHER
 
 Reader = Callable[[], Iterable[Reading]]
 """Reads numbers that are kept elsewhere."""
@@ -57,7 +57,7 @@ class _Series(NamedTuple):
     """What one kind of request is counted in."""
 
     durations: Histogram
-    http: Histogram
+    http: Histogram | None
     outcome: tuple[str, str, str, str]
 
 
@@ -89,21 +89,22 @@ class Meters:
         asked = (http_method, status, method, tool, outcome)
         series = self._known.get(asked) or self._series(*asked)
         series.durations.add(seconds)
-        series.http.add(seconds)
+        if series.http is not None:
+            series.http.add(seconds)
         self._outcomes[series.outcome] += 1
 
     def _series(self, http_method: str, status: int, method: str, tool: str, outcome: str) -> _Series:
         """What requests of one kind are counted in; remembered, unless a caller made the words up."""
         asked = (http_method, status, method, tool, outcome)
-        is_usual = (not http_method or http_method in _HTTP_METHODS) and known_method(method) == method
-        method = known_method(method)
+        is_usual = not http_method or http_method in _HTTP_METHODS
         outcome = outcome.partition(":")[0]
         key = (method, tool)
         if key not in self._durations and len(self._durations) >= MAX_SERIES:
             key = (method, OTHER)
         durations = self._durations.setdefault(key, Histogram())
-        http_key = (http_method if http_method in _HTTP_METHODS else OTHER, status)
-        http = self._http.setdefault(http_key, Histogram()) if http_method else Histogram()  # read by nobody
+        http = None
+        if http_method:
+            http = self._http.setdefault((http_method if is_usual else OTHER, status), Histogram())
         series = _Series(durations, http, (*key, outcome, fault(outcome, status)))
         if is_usual and len(self._known) < MAX_SERIES:
             self._known[asked] = series

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +18,6 @@ from yarl import URL
 
 from gateway.auth.verifier import TokenVerifier
 from gateway.errors import IdentityProviderUnavailable, Unauthenticated
-from gateway.telemetry import logs
 from tests.auth.attacks import ATTACKS, Attack, fresh, signed
 from tests.auth.conftest import KEYS
 from tests.auth.provider import FaultyProvider, answers
@@ -28,6 +26,8 @@ from tests.world import AUDIENCE as WORLD_AUDIENCE
 from tests.world import CONFIGURATION, World, envelope, open_world, routing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+EVERYTHING = pytest.mark.parametrize("log", ["DEBUG"], indirect=True)
+"""All that the gateway writes, at the most talkative level."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -39,17 +39,6 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         provider.faults["/jwks"] = answers(json.dumps({"keys": KEYS}))
         async with open_world(tmp_path_factory.mktemp("attacks"), text, {"KEYS": provider.jwks_uri}) as world:
             yield world
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """All that the gateway writes, at the most talkative level."""
-    stream, root = io.StringIO(), logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    logs.configure(stream=stream, level="DEBUG")
-    yield stream
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def parts_of(token: str) -> list[str]:
@@ -68,6 +57,7 @@ async def test_a_good_token_opens_the_door(world: World) -> None:
     assert (await knock(world, ("Authorization", f"Bearer {signed()}")))[0] == 200
 
 
+@EVERYTHING
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
 async def test_every_attack_is_refused_at_the_door(world: World, attack: Attack, log: io.StringIO) -> None:
     token = attack.make()
@@ -96,6 +86,7 @@ async def test_no_attack_holds_the_loop_for_5_ms(verifier: TokenVerifier, attack
     assert min(spent) < 0.005
 
 
+@EVERYTHING
 async def test_a_token_in_the_query_is_refused(world: World, log: io.StringIO) -> None:
     good = signed()
     assert (await knock(world, ("Authorization", f"Bearer {good}")))[0] == 200

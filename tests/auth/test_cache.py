@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from gateway.auth.cache import ExpiringCache, good_until
 from gateway.config.auth import VerdictCacheSettings
 from tests.auth.provider import Clock
 
 NOW = 1_800_000_000.0
+KEYS = st.sampled_from(b"abcde").map(lambda letter: bytes([letter]))
 
 
 @pytest.mark.parametrize(
@@ -52,34 +54,50 @@ def test_what_is_over_already_takes_no_room() -> None:
     assert len(cache) == 1
 
 
-_steps = st.lists(
-    st.tuples(st.just("put"), st.sampled_from(b"abcdef"), st.integers(-2, 8))
-    | st.tuples(st.just("get"), st.sampled_from(b"abcdef"), st.just(0))
-    | st.tuples(st.just("drop"), st.sampled_from(b"abcdef"), st.just(0))
-    | st.tuples(st.just("wait"), st.just(0), st.integers(0, 4))
-)
+class Machine(RuleBasedStateMachine):
+    """The memory beside a list of entries, the longest unused first."""
+
+    @initialize(size=st.integers(1, 4))
+    def open(self, size: int) -> None:
+        self.size = size
+        self.clock = Clock(100.0)
+        self.cache: ExpiringCache[int] = ExpiringCache(size, self.clock)
+        self.entries: list[tuple[bytes, float, int]] = []
+        self.count = 0
+
+    def take_out(self, key: bytes) -> list[tuple[bytes, float, int]]:
+        found = [entry for entry in self.entries if entry[0] == key]
+        self.entries = [entry for entry in self.entries if entry[0] != key]
+        return found
+
+    @rule(key=KEYS, life=st.sampled_from([-2, 0, 1, 3, 60, 60, 60]))
+    def put(self, key: bytes, life: int) -> None:
+        self.count += 1
+        until = self.clock.now + life
+        self.cache.put(key, self.count, until)
+        if life > 0:
+            self.take_out(key)
+            self.entries = [*self.entries, (key, until, self.count)][-self.size :]
+
+    @rule(key=KEYS)
+    def get(self, key: bytes) -> None:
+        alive = [entry for entry in self.take_out(key) if entry[1] > self.clock.now]
+        self.entries += alive
+        assert self.cache.get(key) == (alive[0][2] if alive else None)
+
+    @rule(key=KEYS)
+    def drop(self, key: bytes) -> None:
+        self.cache.drop(key)
+        self.take_out(key)
+
+    @rule(seconds=st.sampled_from([0, 1, 2, 60]))
+    def time_passes(self, seconds: int) -> None:
+        self.clock.now += seconds
+
+    @invariant()
+    def no_more_is_held(self) -> None:
+        if hasattr(self, "cache"):
+            assert len(self.cache) == len(self.entries) <= self.size
 
 
-@given(st.integers(1, 4), _steps)
-def test_it_behaves_like_a_list_of_entries(size: int, steps: list[tuple[str, int, int]]) -> None:
-    clock = Clock(100.0)
-    cache: ExpiringCache[int] = ExpiringCache(size, clock)
-    model: list[tuple[int, float, int]] = []  # oldest use first: key, until, value
-    for number, (step, key, amount) in enumerate(steps):
-        name = bytes([key])
-        if step == "wait":
-            clock.now += amount
-        elif step == "put":
-            cache.put(name, number, clock.now + amount)
-            if amount > 0:
-                model = [*(entry for entry in model if entry[0] != key), (key, clock.now + amount, number)][-size:]
-        elif step == "drop":
-            cache.drop(name)
-            model = [entry for entry in model if entry[0] != key]
-        else:
-            held = [entry for entry in model if entry[0] == key]
-            model = [entry for entry in model if entry[0] != key]
-            alive = [entry for entry in held if entry[1] > clock.now]
-            model += alive
-            assert cache.get(name) == (alive[0][2] if alive else None)
-        assert len(cache) <= size
+TestMachine = Machine.TestCase

@@ -1,4 +1,4 @@
-"""Two kinds of drawing, as SVG: bars for contenders, a curve on logarithmic axes for growth."""
+"""Three kinds of drawing, as SVG: bars for contenders, a curve on logarithmic axes for growth, panels over time."""
 
 from __future__ import annotations
 
@@ -95,6 +95,36 @@ def curve(title: str, across: str, up: str, points: Sequence[tuple[float, Figure
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{_COLOURS[0]}"/>']
     parts += [_text((left + right) / 2, bottom + 36, across, "middle"), _text(12, 38, up)]
     return _frame(bottom + 46, title, parts)
+
+
+def panels(title: str, across: str, series: Sequence[tuple[str, Sequence[tuple[float, float]]]]) -> str:
+    """One line for each quantity over the same time, each from nothing upwards, so that what is flat looks flat.
+
+    Args:
+        title: what is shown.
+        across: the unit of time.
+        series: name, and time and value of each point.
+    """
+    left, right, height = 80, _WIDTH - 40, 120
+    longest = max((moment for _, points in series for moment, _ in points), default=0.0) or 1.0
+    parts = []
+    for index, (name, points) in enumerate(series):
+        top = 62 + index * (height + 44)
+        most = (max(value for _, value in points) or 1.0) * 1.1
+        parts.append(_text(left, top - 8, name))
+        for share in (0.0, 0.5, 1.0):
+            y = top + height * (1 - share)
+            parts += [_line(left, y, right, y, _GRID), _text(left - 6, y + 4, number(most * share), "end")]
+        places = (
+            (left + moment / longest * (right - left), top + height * (1 - value / most)) for moment, value in points
+        )
+        way = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        parts.append(f'<polyline points="{way}" fill="none" stroke="{_COLOURS[0]}" stroke-width="1.5"/>')
+    bottom = 62 + len(series) * (height + 44) - 44
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        parts.append(_text(left + share * (right - left), bottom + 16, number(longest * share), "middle"))
+    parts.append(_text((left + right) / 2, bottom + 34, across, "middle"))
+    return _frame(bottom + 44, title, parts)
 
 
 def _decades(low: float, high: float) -> tuple[int, int]:

@@ -8,24 +8,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import oracledb
 import pytest
 
 from gateway.cli import check
+from gateway.cli.main import main
 from tests.servers.certificates import Authority
 from tests.servers.local import free_port
+from tests.servers.oracle.dictionary import VIEWS
 from tests.servers.oracle.server import OracleServer, running_oracle
 
-VIEWS = """
-create table if not exists session_privs (privilege text);
-create table if not exists user_tables (table_name text);
-create table if not exists user_tab_privs_recd (owner text, table_name text, privilege text);
-create table if not exists role_tab_privs (owner text, table_name text, privilege text);
-create table if not exists user_resource_limits (resource_name text, 'limit' text);
-create table if not exists nls_database_parameters (parameter text, value text);
+SHOP = """
 create table item (id integer, label varchar2(10));
 insert into user_resource_limits values ('SESSIONS_PER_USER', '15');
 insert into user_tab_privs_recd values ('SHOP', 'ORDERS', 'UPDATE');
-insert into nls_database_parameters values ('NLS_CHARACTERSET', 'AL32UTF8');
 """
 
 
@@ -62,7 +58,7 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, capsys: pytest.Cap
     tls = {"certificate": str(pair.certificate), "key": str(pair.key)}
     (tmp_path / "ewallet.pem").write_bytes(authority.path.read_bytes())  # it lives for a day
     with running_oracle(tls) as server:
-        asyncio.run(server.execute(VIEWS))
+        asyncio.run(server.execute(VIEWS + SHOP))
         source = source_of(server, wallet=str(tmp_path))
         good = checked(tmp_path, capsys, source, "select label from item")
         told = [(each["key"], each["message"]) for each in good["warnings"]]
@@ -87,3 +83,16 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, capsys: pytest.Cap
             (problem,) = checked(tmp_path, capsys, source | more, "select label from item")["problems"]
             assert problem["key"] == "sources.shop"
             assert part in problem["message"]
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_an_unfit_driver_is_told_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(oracledb, "__version__", "26.1.0")
+    (tmp_path / "password").write_text("secret")
+    source = {"engine": "oracle", "host": "localhost", "service": "S", "user": "u", "password": "${file:password}"}
+    (tmp_path / "gateway.yaml").write_text(json.dumps({"auth": {"mode": "none"}, "sources": {"shop": source}}))
+    assert main([command, "--config", str(tmp_path / "gateway.yaml")]) == 1
+    out, err = capsys.readouterr()
+    assert "python-oracledb 26.1.0 can crash the process when a connection closes" in out + err

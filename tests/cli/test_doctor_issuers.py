@@ -19,6 +19,7 @@ from aiohttp import web
 from tests.auth.provider import FaultyProvider, answers
 from tests.auth.tokens import AUDIENCE
 from tests.cli.doctor import visit_beside, write
+from tests.net.test_proxy import ISSUER, NAME, PASSWORD, opened
 from tests.servers.certificates import Authority, Pair
 
 SECRET = "a-secret-that-nobody-may-read"
@@ -190,3 +191,35 @@ async def test_certificates_of_providers(
     assert found.steps[issuer]["tls"]["outcome"] == "failed"
     assert words in found.steps[issuer]["tls"]["text"]
     assert found.steps[issuer]["keys"]["outcome"] == "skipped"
+
+
+async def test_the_way_by_an_egress_proxy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as egress:
+
+        async def steps(proxy: str, issuer: str = ISSUER) -> dict[str, tuple[str, str]]:
+            monkeypatch.setenv("HTTPS_PROXY", proxy)
+            auth = {"issuers": [{"issuer": issuer, "audiences": [AUDIENCE]}], "ca": str(egress.ca)}
+            found = await visit_beside(write(tmp_path, auth=auth), capsys)
+            assert PASSWORD not in json.dumps(found.document)
+            return {name: (step["outcome"], step["text"]) for name, step in found.steps[issuer].items()}
+
+        found = await steps(egress.environment())
+        assert found["proxy"] == ("ok", f"HTTPS_PROXY leads by 127.0.0.1:{egress.proxy.port}")
+        assert found["tcp"][0] == "ok"
+        assert found["tls"][0] == "ok"
+        assert f"certificate for {NAME}" in found["tls"][1]
+        assert found["keys"][0] == "ok"
+        assert set(egress.proxy.asked) == {f"{NAME}:443 200"}
+        found = await steps(egress.environment("gateway:wrong@"))
+        assert found["tls"] == ("failed", f"the proxy refuses the way to {NAME}:443: HTTP status 407")
+        found = await steps(egress.environment(), "https://elsewhere.test")
+        assert found["tls"] == ("failed", "the proxy refuses the way to elsewhere.test:443: HTTP status 403")
+        assert found["keys"][0] == "skipped"
+        found = await steps("http://127.0.0.1:9")
+        assert found["tcp"] == ("failed", "127.0.0.1:9 refused the connection")
+        found = await steps("socks5://gateway:secret@proxy.test")
+        assert found["proxy"][0] == "failed"
+        monkeypatch.setenv("NO_PROXY", ".zone.test")
+        assert "proxy" not in await steps(egress.environment())

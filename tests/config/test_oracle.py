@@ -8,7 +8,12 @@ from gateway.config.sources import OracleSettings
 from tests.config.conftest import Desk
 
 HERE = "sources: {ora: {engine: oracle, "
-GOOD = "host: db.example.com, service: SHOP, user: reader, "
+LOGIN = "user: reader, password: '${env:S}', "
+GOOD = f"host: db.example.com, service: SHOP, {LOGIN}"
+OCI = (
+    "oci_token: {region: eu-frankfurt-1, tenancy: ocid1.tenancy.oc1..a, user: ocid1.user.oc1..b, "
+    "fingerprint: '12:34', key: '${env:S}'}, "
+)
 TOKEN = "token: {url: https://idp.example.com/token, client_id: a, client_secret: '${env:S}'}, "
 
 
@@ -16,10 +21,12 @@ TOKEN = "token: {url: https://idp.example.com/token, client_id: a, client_secret
     "text",
     [
         GOOD,
-        "hosts: [{host: a.example.com}, {host: b.example.com, port: 1522}], service: SHOP, user: reader, ",
-        "dsn: 'tcps://db.example.com:2484/SHOP', user: reader, ",
-        "dsn: '(DESCRIPTION=(ADDRESS=(PROTOCOL=tcps)(HOST=a)(PORT=2484))(CONNECT_DATA=(SERVICE_NAME=S)))', user: r, ",
-        GOOD.replace("user: reader", TOKEN.removesuffix(", ")),
+        "hosts: [{host: a.example.com}, {host: b.example.com, port: 1522}], service: SHOP, " + LOGIN,
+        "dsn: 'tcps://db.example.com:2484/SHOP', " + LOGIN,
+        "dsn: '(DESCRIPTION=(ADDRESS=(PROTOCOL=tcps)(HOST=a)(PORT=2484))(CONNECT_DATA=(SERVICE_NAME=S)))', " + LOGIN,
+        GOOD.replace(LOGIN, TOKEN),
+        GOOD.replace(LOGIN, OCI),
+        GOOD.replace(LOGIN, "token_folder: /run/secrets/db-token, "),
         GOOD + "wallet: wallet, wallet_password: '${env:S}', ",
         GOOD + "pooled: true, connection_class: GATEWAY, ",
         GOOD + "session: {userenv.client_identifier: subject}, ",
@@ -37,22 +44,64 @@ def test_what_fits_is_taken(desk: Desk, text: str) -> None:
 
 
 MISTAKES = {
-    "nowhere": ("user: r", ["host: missing; give host", "service: missing"]),
+    "nowhere": (LOGIN, ["host: missing; give host", "service: missing"]),
     "twice somewhere": (
         GOOD + "dsn: 'h/S'",
         ["dsn: expected one of host, hosts and dsn, got host and dsn", "within dsn"],
     ),
-    "no service": ("host: db.example.com, user: r", ["service: missing"]),
-    "an alias": ("dsn: SHOP_PROD, user: r", ["TNS aliases are not resolved"]),
+    "no service": ("host: db.example.com, " + LOGIN, ["service: missing"]),
+    "an alias": ("dsn: SHOP_PROD, " + LOGIN, ["TNS aliases are not resolved"]),
     "a password in the dsn": (
-        "dsn: 'scott/tiger@db.example.com/SHOP', user: r",
+        "dsn: 'scott/tiger@db.example.com/SHOP', " + LOGIN,
         ["expected no user and password in it"],
     ),
-    "a user in the descriptor": ("dsn: '(DESCRIPTION=(user = x))', user: r", ["expected no user and password in it"]),
-    "nobody": ("host: db.example.com, service: S", ["user: missing; give user and password, or token"]),
-    "two logins": (GOOD + TOKEN, ["token: expected either user or token, got both"]),
+    "a user in the descriptor": ("dsn: '(DESCRIPTION=(user = x))', " + LOGIN, ["expected no user and password in it"]),
+    "nobody": (
+        "host: db.example.com, service: S",
+        ["user: missing; give user and password, token, oci_token or token_folder"],
+    ),
+    "neither region nor address": (
+        GOOD.replace(LOGIN, OCI.replace("region: eu-frankfurt-1, ", "")),
+        ["oci_token.region: expected either region or url"],
+    ),
+    "a region that is none": (
+        GOOD.replace(LOGIN, OCI.replace("eu-frankfurt-1", "evil.example.com/x")),
+        ["oci_token.region: expected a region's name, such as eu-frankfurt-1"],
+    ),
+    "an address in the clear": (
+        GOOD.replace(LOGIN, OCI.replace("region: eu-frankfurt-1", "url: 'http://auth.example.com/'")),
+        ["oci_token.url: expected https"],
+    ),
+    "two tokens": (
+        GOOD.replace(LOGIN, OCI + "token_folder: /run/token, "),
+        ["oci_token: expected either token_folder or oci_token, got both"],
+    ),
+    "files of a token in the clear": (
+        GOOD.replace(LOGIN, "token_folder: /run/token, tls: {mode: disable}, "),
+        ["tls.mode: expected TLS; a database takes no token without"],
+    ),
+    "two logins": (
+        GOOD + TOKEN,
+        ["token: expected either user or token, got both", "token: expected either password or token, got both"],
+    ),
+    "a password that a wallet is to have": (
+        GOOD.replace("password: '${env:S}', ", "wallet: w"),
+        ["password: missing; give user and password, token, oci_token or token_folder. A password within a wallet"],
+    ),
+    "a login that a wallet is to have": (
+        GOOD.replace(LOGIN, "wallet: w"),
+        ["user: missing; give user and password, token, oci_token or token_folder. A password within a wallet"],
+    ),
+    "a login that the dsn is to find": (
+        "dsn: '/@shop_prod', " + LOGIN,
+        ["dsn: expected no login in it; give user and password, token, oci_token or token_folder. A"],
+    ),
+    "an account without a password": (
+        GOOD + "credentials: [{when: {scope: hr}, user: 'reader[hr_app]'}]",
+        ["credentials.0.password: missing; give user and password"],
+    ),
     "a token in the clear": (
-        GOOD.replace("user: reader", TOKEN + "tls: {mode: disable}"),
+        GOOD.replace(LOGIN, TOKEN + "tls: {mode: disable}"),
         ["tls.mode: expected TLS; a database takes no token without"],
     ),
     "another name": (GOOD + "tls: {server_name: x}", ["tls.server_name: expected server_dn of the source instead"]),
@@ -62,7 +111,7 @@ MISTAKES = {
     "a password for no wallet": (GOOD + "wallet_password: '${env:S}'", ["wallet_password: expected wallet beside it"]),
     "an address to verify": (GOOD.replace("db.example.com", "10.0.0.7"), ["host: expected a host name in full"]),
     "an address among hosts": (
-        "hosts: [{host: '::7'}], service: S, user: r",
+        "hosts: [{host: '::7'}], service: S, " + LOGIN,
         ["hosts.0.host: expected a host name in full"],
     ),
     "a class without a pool": (GOOD + "connection_class: A", ["connection_class: expected pooled: true"]),

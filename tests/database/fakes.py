@@ -80,6 +80,7 @@ class FakeConnection:
         self.engine = engine
         self.number = number
         self.is_closed = False
+        self.is_broken = False
         self.is_committing = False
         self.needs_reset = False
         self.is_used = False
@@ -101,6 +102,8 @@ class FakeConnection:
     async def ping(self) -> None:
         self.pings += 1
         await self._care()
+        if self.is_broken:
+            raise ConnectionError("nobody answers")
 
     async def reset(self) -> None:
         self.resets += 1

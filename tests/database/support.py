@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from gateway.config.models import GatewaySettings
@@ -22,6 +23,12 @@ NOBODY = Principal(issuer="https://idp.test", subject="tester", client_id="tests
 def call(seconds: float = 20.0, report: Callable[[str], None] = lambda _: None) -> Call:
     """A call with a deadline that many seconds from now."""
     return Call("test", NOBODY, asyncio.get_running_loop().time() + seconds, report)
+
+
+def call_of(client: str, seconds: float = 1000.0) -> Call:
+    """A call of one of several clients."""
+    mine = call(seconds)
+    return replace(mine, principal=replace(mine.principal, client_id=client))
 
 
 def statement(engine: Engine, text: str, *, name: str = "tool", writes: bool = False, **types: str) -> Statement:

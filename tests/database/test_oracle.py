@@ -17,6 +17,7 @@ from gateway.database import oracle_errors as errors
 from gateway.database.sources import Source, build_engine
 from gateway.errors import Code, ToolError
 from tests.database.support import call, reached, run, statement, until
+from tests.servers.oracle.dictionary import RESOURCES, VIEWS
 from tests.servers.oracle.server import OracleServer
 
 ONE = {"min": 1, "max": 1}
@@ -38,19 +39,18 @@ async def identified(source: Source, expression: str, subject: str) -> Any:
 
 async def test_the_caller_rides_on_the_calls_own_round_trips(oracle: OracleServer) -> None:
     session = {"userenv.client_identifier": "subject", "userenv.client_info": "correlation_id"}
+    names = ("client_identifier", "client_info", "module", "action")
+    told = " || '/' || ".join(f"sys_context('userenv', '{name}')" for name in names)
+
+    async def calls(settings: OracleSettings) -> int:
+        async with reached(settings, name="shop") as source:
+            first, *_, last = [await identified(source, "stand_in_calls()", "ada") for _ in range(4)]
+            return int(last - first)
+
     async with reached(oracle.settings(pool=ONE, session=session), name="shop") as source:
-        before = await identified(source, "stand_in_calls()", "ada")
-        assert await identified(source, "sys_context('userenv', 'client_identifier')", "ada") == "ada"
-        assert await identified(source, "sys_context('userenv', 'client_info')", "ada") == "request-1"
-        assert await identified(source, "sys_context('userenv', 'module')", "ada") == "mcp-database-gateway/shop"
-        assert await identified(source, "sys_context('userenv', 'action')", "ada") == "who_am_i"
-        named = await identified(source, "stand_in_calls()", "ada")
-    async with reached(oracle.settings(pool=ONE)) as source:
-        first = await value(source, "stand_in_calls()")
-        for _ in range(4):
-            await value(source, "sys_context('userenv', 'module')")
-        nameless = await value(source, "stand_in_calls()")
-    assert named - before == nameless - first
+        found = await identified(source, told, "ada")
+    assert found == "ada/request-1/mcp-database-gateway/shop/who_am_i"
+    assert await calls(oracle.settings(pool=ONE, session=session)) == await calls(oracle.settings(pool=ONE))
 
 
 async def test_a_name_that_oracle_would_cut_off_is_refused(oracle: OracleServer) -> None:
@@ -91,8 +91,9 @@ async def test_words_that_oracle_reserves_are_parameters_like_others(oracle: Ora
 async def test_a_final_semicolon_does_no_harm(oracle: OracleServer) -> None:
     async with reached(oracle.settings(access="read-write")) as source:
         assert (await run(source, statement(source.engine, "select 1 as n;\n"))).rows
-        block = statement(source.engine, "begin null; end;\n/", name="block", writes=True)
-        assert (await run(source, block)).affected is None
+        for ending in ("\n/", "\n/*action='block'*/", "\n/\n/*action='block'*/"):
+            block = statement(source.engine, f"begin null; end;{ending}", name="block", writes=True)
+            assert (await run(source, block)).affected is None
 
 
 async def test_a_definition_is_not_run_by_being_prepared(oracle: OracleServer) -> None:
@@ -109,15 +110,31 @@ async def test_a_definition_is_not_run_by_being_prepared(oracle: OracleServer) -
     await oracle.execute("drop table defined")
 
 
-async def test_a_mistake_is_named_with_its_place_when_it_is_prepared(oracle: OracleServer) -> None:
-    engine = build_engine(oracle.settings())
-    text = "select id,\n       label\nfrom   no_such_table\nwhere  id = :id"
-    wrong = statement(engine, text, name="wrong", id="integer")
+@pytest.mark.parametrize(
+    ("text", "told", "place"),
+    [
+        (
+            "select id,\n       label\nfrom   no_such_table\nwhere  id = :id",
+            "ORA-00942: table or view does not exist: it may also be that the account",
+            "at line 3, column 8, near 'no_such_table'",
+        ),
+        (
+            "select :id\nfrom item\n  group having 1",
+            "ORA-00900: invalid SQL statement",
+            "at line 3, column 9, near 'having 1'",
+        ),
+    ],
+)
+async def test_a_mistake_is_named_with_its_place_when_it_is_prepared(
+    oracle: OracleServer, text: str, told: str, place: str
+) -> None:
+    await oracle.execute("create table if not exists item (id integer, label varchar2(10))")
+    wrong = statement(build_engine(oracle.settings()), text, name="wrong", id="integer")
     async with reached(oracle.settings(), [wrong]) as source:
         error = source.broken["wrong"]
         assert error.code is Code.STATEMENT_INVALID
-        assert error.detail.startswith("ORA-00942: table or view does not exist: it may also be that the account")
-        assert "at line 3, column 8, near 'no_such_table'" in error.detail
+        assert error.detail.startswith(told)
+        assert place in error.detail
         assert "no_such_table" not in error.message
 
 
@@ -153,6 +170,14 @@ async def test_rows_are_fetched_in_one_round_trip_where_they_are_few(oracle: Ora
         rows = (await run(source, item, 400, max_rows=400)).rows
         assert len({row[1] for row in rows}) == 1
         assert len((await run(source, item, 1200, max_rows=5000)).rows) == 1200
+
+
+async def test_the_server_keeps_no_more_cursors_than_the_driver(oracle: OracleServer) -> None:
+    """Servers admit 300 of them unless told otherwise (OPEN_CURSORS)."""
+    async with reached(oracle.settings(pool=ONE)) as source:
+        for number in range(130):
+            assert await value(source, str(number)) == number
+        assert 100 <= await value(source, "stand_in_cursors()") <= 110
 
 
 async def test_a_frozen_server_costs_the_caller_its_limit_and_no_more(own_oracle: OracleServer) -> None:
@@ -243,13 +268,8 @@ async def test_raised_errors_are_the_callers_and_their_text_is_withheld(oracle: 
 
 async def test_what_the_account_may_do_is_asked(own_oracle: OracleServer) -> None:
     await own_oracle.execute(
-        "create table session_privs (privilege text); create table user_tables (table_name text);"
-        "create table user_tab_privs_recd (owner text, table_name text, privilege text);"
-        "create table role_tab_privs (owner text, table_name text, privilege text);"
-        "create table user_resource_limits (resource_name text, 'limit' text);"
-        "create table nls_database_parameters (parameter text, value text);"
-        "insert into user_resource_limits values ('SESSIONS_PER_USER', '40');"
-        "insert into nls_database_parameters values ('NLS_CHARACTERSET', 'WE8MSWIN1252');"
+        f"{VIEWS} insert into user_resource_limits values ('SESSIONS_PER_USER', '40'), ('IDLE_TIME', 'UNLIMITED');"
+        "update nls_database_parameters set value = 'WE8MSWIN1252' where parameter = 'NLS_CHARACTERSET'"
     )
     settings = own_oracle.settings()
     connection = await build_engine(settings).connect()
@@ -260,13 +280,23 @@ async def test_what_the_account_may_do_is_asked(own_oracle: OracleServer) -> Non
     await own_oracle.execute(
         "insert into session_privs values ('EXEMPT ACCESS POLICY'), ('INSERT ANY TABLE');"
         "insert into user_tables values ('A'), ('B'), ('C'), ('D');"
-        "update nls_database_parameters set value = 'AL32UTF8'"
+        "update nls_database_parameters set value = 'AL32UTF8' where parameter = 'NLS_CHARACTERSET'"
     )
     found = await connection.audit()  # type: ignore[attr-defined]
     assert found.can_write == "it has INSERT ANY TABLE"
     assert found.bypasses_row_security == "it has EXEMPT ACCESS POLICY"
     assert found.owns_tables == "A, B, C and others"
     assert found.notes == ()
+    await own_oracle.execute(
+        f"{RESOURCES} update user_resource_limits set 'limit' = 'UNLIMITED' where resource_name = 'SESSIONS_PER_USER';"
+        "update user_resource_limits set 'limit' = '5' where resource_name = 'IDLE_TIME';"
+        "insert into user_resource_limits values ('CONNECT_TIME', '120')"
+    )
+    found = await connection.audit()  # type: ignore[attr-defined]
+    assert found.connection_limit == 300
+    assert found.notes == (
+        "the account's profile ends sessions after 5 minutes (IDLE_TIME); set pool.idle_timeout below that",
+    )
     connection.abort()
 
 

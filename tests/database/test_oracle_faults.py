@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.database.sources import Source
-from gateway.errors import ToolError
+from gateway.errors import Code, ToolError
 from tests.database.support import ROUNDS, reached, run, statement, until
 from tests.servers.certificates import Authority
 from tests.servers.oracle.server import running_oracle
@@ -77,3 +77,32 @@ async def test_resets_and_cancellations_together(tmp_path: Path, tally: Tally, i
     assert outcomes["done"]
     assert outcomes["cancelled"]
     tally(f"{sum(outcomes.values())} calls: {dict(outcomes)}")
+
+
+@pytest.mark.parametrize("is_encrypted", [True, False])
+async def test_a_server_that_stalls_or_hangs_up_costs_what_runs_and_no_more(tmp_path: Path, is_encrypted: bool) -> None:
+    authority = Authority(tmp_path / "authority")
+    pair = authority.issue("localhost")
+    certificate = {"certificate": str(pair.certificate), "key": str(pair.key)}
+    overrides: dict[str, Any] = {"pool": {"min": 1, "max": 1}, "statement_timeout": "1s", "connect_timeout": "2s"}
+    if is_encrypted:
+        overrides["tls"] = {"mode": "verify-full", "ca": str(authority.path)}
+    with running_oracle(certificate if is_encrypted else None) as server:
+        async with reached(server.settings(host="localhost", **overrides)) as source:
+            item = statement(source.engine, "select 1 as n")
+            server.tell(stall=True)
+            with pytest.raises(ToolError) as caught:
+                await run(source, item)
+            assert caught.value.code is Code.STATEMENT_TIMEOUT
+            await until(lambda: source.stats.active + source.stats.idle == 0)  # it did not answer the break either
+            server.tell(stall=False)
+            assert (await run(source, item)).rows
+            slow = statement(source.engine, NUMBERS.format("", "count(*) as n"), name="endless")
+            work = asyncio.create_task(run(source, slow))
+            await until(lambda: source.stats.active == 1)
+            server.tell(reset=True)
+            with pytest.raises(ToolError) as caught:
+                await work
+            assert caught.value.code in (Code.CONNECTION_LOST, Code.STATEMENT_TIMEOUT)
+            await until(lambda: source.is_up and source.stats.active == 0)
+            assert (await run(source, item)).rows

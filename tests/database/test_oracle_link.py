@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import oracledb
 import pytest
+from aiohttp import web
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import SecretStr
 
 from gateway.config.sources import OracleSettings
@@ -22,13 +25,15 @@ from gateway.database import oracle_link, oracle_wallet
 from gateway.database.care import open_connection
 from gateway.database.oracle import OracleEngine
 from gateway.database.oracle_connection import OracleConnection
+from gateway.database.sources import build_engine
 from gateway.database.tls import TlsUnusable
 from gateway.demo.identity import IdentityProvider
 from gateway.errors import Code, ToolError
 from tests.database.support import run, started, statement, until
 from tests.servers.certificates import Authority, Pair
-from tests.servers.local import free_port
-from tests.servers.oracle.dialogue import TOKEN_AUDIENCE
+from tests.servers.local import free_port, own
+from tests.servers.oci import bound_token, pem, running_data_plane
+from tests.servers.oracle.reception import TOKEN_AUDIENCE
 from tests.servers.oracle.server import OracleServer, running_oracle
 
 
@@ -65,11 +70,8 @@ async def asked(settings: OracleSettings, expression: str) -> Any:
         ({"user": "nobody"}, Code.LOGIN_FAILED, "ORA-01017"),
         ({"user": "locked"}, Code.LOGIN_FAILED, "ORA-28000"),
         ({"user": "gateway[eve]"}, Code.LOGIN_FAILED, "ORA-28150"),
+        ({"user": "impostor"}, Code.SOURCE_UNAVAILABLE, "the server did not prove that it knows the password"),
         ({"service": "OTHER"}, Code.SOURCE_UNAVAILABLE, "the listener knows no such service"),
-        ({"service": "refuse_12537"}, Code.SOURCE_UNAVAILABLE, "TCP.VALIDNODE_CHECKING"),
-        ({"service": "refuse_12516"}, Code.SOURCE_UNAVAILABLE, "`processes` or `sessions` are used up"),
-        ({"service": "refuse_12528"}, Code.SOURCE_UNAVAILABLE, "it is starting"),
-        ({"service": "refuse_12520"}, Code.SOURCE_UNAVAILABLE, "`pooled` needs DRCP"),
         ({"host": "nowhere.invalid", "tls": {"mode": "disable"}}, Code.SOURCE_UNAVAILABLE, "the host name is unknown"),
     ],
 )
@@ -81,6 +83,25 @@ async def test_a_refusal_says_what_to_do(
     assert part in error.detail
     assert oracle.password not in error.detail + error.message
     assert "SHOP" not in error.message
+
+
+ANSWERS = {
+    12514: "the listener knows no such service",
+    12516: "`processes` or `sessions` are used up",
+    12520: "`pooled` needs DRCP",
+    12528: "it is starting",
+    12537: "TCP.VALIDNODE_CHECKING",
+}
+
+
+async def test_what_the_listener_answers_is_explained(own_oracle: OracleServer) -> None:
+    for number, part in ANSWERS.items():
+        own_oracle.tell(refuse=number)
+        error = await refused(own_oracle.settings())
+        assert (error.code, error.is_retryable) == (Code.SOURCE_UNAVAILABLE, True)
+        assert part in error.detail
+    own_oracle.tell(refuse=None)
+    assert await asked(own_oracle.settings(), "1") == 1
 
 
 async def test_nobody_listens(oracle: OracleServer) -> None:
@@ -105,13 +126,65 @@ async def test_a_token_is_the_login_and_a_refused_one_is_replaced(
         )
         engine = OracleEngine(settings)
         (await engine.connect()).abort()
-        first = (await engine._login())["access_token"]
+        first = (await engine._login.now())["access_token"]
         (secured.folder / "revoked").write_text(first)
         with pytest.raises(oracledb.DatabaseError, match="ORA-01017"):
             await engine.connect()
         (await engine.connect()).abort()
-        assert (await engine._login())["access_token"] != first
+        assert (await engine._login.now())["access_token"] != first
     assert first not in caplog.text
+
+
+async def test_a_token_of_oci_iam_comes_with_the_proof_of_its_key(
+    secured: OracleServer, authority: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running_data_plane() as plane:
+        settings = secured.settings(
+            user=None, password=None, host="localhost", tls=tls(authority), oci_token=plane.settings()
+        )
+        assert await asked(settings, "sys_context('userenv', 'session_user')") == "GATEWAY"
+        engine = OracleEngine(settings)
+        for _ in range(2):
+            (await engine.connect()).abort()
+        assert len(plane.issued) == 2  # the source's and the engine's, each kept
+        (secured.folder / "revoked").write_text(plane.issued[-1])
+        with pytest.raises(oracledb.DatabaseError, match="ORA-01017"):
+            await engine.connect()
+        (await engine.connect()).abort()
+        assert len(plane.issued) == 3
+        plane.fault = lambda: web.json_response({"code": "NotAuthenticated", "message": "no such key"}, status=401)
+        error = await refused(settings)
+        assert error.code is Code.SOURCE_UNAVAILABLE
+        assert "gave no token: no such key" in error.detail
+    shown = caplog.text + error.detail
+    assert not any(secret in shown for secret in (*plane.issued, "PRIVATE KEY"))
+
+
+async def test_a_token_whose_key_somebody_else_has_is_refused(
+    secured: OracleServer, authority: Authority, tmp_path: Path
+) -> None:
+    folder, own = tmp_path / "token", rsa.generate_private_key(65537, 2048)
+    folder.mkdir()
+    (folder / "oci_db_key.pem").write_text(pem(own))
+    settings = secured.settings(user=None, password=None, host="localhost", tls=tls(authority), token_folder=folder)
+
+    def give(key: rsa.RSAPrivateKey, life: float = 3600.0) -> None:
+        (folder / "token").write_text(bound_token(key.public_key(), life=life))
+
+    assert "it holds token and oci_db_key.pem" in (await refused(settings)).detail
+    give(rsa.generate_private_key(65537, 2048))
+    assert (await refused(settings)).code is Code.LOGIN_FAILED
+    give(own)
+    async with started(settings) as source:
+        item = statement(source.engine, "select 1 as n")
+        assert (await run(source, item)).rows
+        give(own, -10.0)
+        error = await refused(settings)
+        assert error.code is Code.SOURCE_UNAVAILABLE
+        assert "expired at 20" in error.detail
+        assert "does `oci iam db-token get`" in error.detail
+        (folder / "token").write_text("no token")
+        assert "no JWT with an end" in (await refused(settings)).detail
 
 
 async def test_an_end_user_logs_in_by_proxy(oracle: OracleServer) -> None:
@@ -140,6 +213,61 @@ async def test_a_pooled_server_is_asked_for_by_class(oracle: OracleServer) -> No
 async def test_a_descriptor_or_easy_connect_does_as_well(oracle: OracleServer, form: str) -> None:
     dsn = form.format(host=oracle.host, port=oracle.port)
     assert await asked(oracle.settings(host=None, service=None, port=None, dsn=dsn), "1") == 1
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "(DESCRIPTION=(ADDRESS_LIST=(ADDRESS=(PROTOCOL=tcp)(HOST=127.0.0.1)(PORT={silent}))"
+        "(ADDRESS=(PROTOCOL=tcp)(HOST={host})(PORT={port})))(CONNECT_DATA=(SERVICE_NAME=SHOP)))",
+        "(DESCRIPTION=(LOAD_BALANCE=on)(ADDRESS=(PROTOCOL=tcp)(HOST=127.0.0.1)(PORT={silent}))"
+        "(ADDRESS=(PROTOCOL=tcp)(HOST={host})(PORT={port}))(CONNECT_DATA=(SERVICE_NAME=SHOP)))",
+        "tcp://127.0.0.1:{silent},{host}:{port}/SHOP",
+        "127.0.0.1:{silent};{host}:{port}/SHOP?expire_time=2",
+    ],
+)
+async def test_an_address_of_a_descriptor_that_does_not_answer_takes_its_share_only(
+    oracle: OracleServer, form: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dsn = form.format(silent=silent.getsockname()[1], host=oracle.host, port=oracle.port)
+        settings = oracle.settings(host=None, service=None, port=None, dsn=dsn, connect_timeout="2s")
+        assert await asked(settings, "1") == 1
+        assert len(oracle_link.listeners(settings)) == 2
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "(DESCRIPTION=(SOURCE_ROUTE=on)(ADDRESS=(PROTOCOL=tcp)(HOST=a)(PORT=1))(ADDRESS=(PROTOCOL=tcp)(HOST=b)(PORT=2))"
+        "(CONNECT_DATA=(SERVICE_NAME=S)))",
+        "(DESCRIPTION=(FAILOVER=off)(ADDRESS=(PROTOCOL=tcp)(HOST=a)(PORT=1))(ADDRESS=(PROTOCOL=tcp)(HOST=b)(PORT=2))"
+        "(CONNECT_DATA=(SERVICE_NAME=S)))",
+        "(DESCRIPTION_LIST=(DESCRIPTION=(ADDRESS=(PROTOCOL=tcp)(HOST=a)(PORT=1))(CONNECT_DATA=(SERVICE_NAME=S)))"
+        "(DESCRIPTION=(ADDRESS=(PROTOCOL=tcp)(HOST=b)(PORT=2))(CONNECT_DATA=(SERVICE_NAME=T))))",
+    ],
+)
+def test_a_descriptor_that_means_more_than_a_choice_stays_whole(oracle: OracleServer, dsn: str) -> None:
+    settings = oracle.settings(host=None, service=None, port=None, dsn=dsn)
+    assert oracle_link.addresses(settings) == (oracle_link.Address("a", 1, dsn),)
+    assert oracle_link.listeners(settings) == (("a", 1), ("b", 2))
+
+
+def test_what_else_a_descriptor_says_is_kept_for_each_address(oracle: OracleServer) -> None:
+    dsn = (
+        "(DESCRIPTION=(EXPIRE_TIME=2)(ADDRESS_LIST=(LOAD_BALANCE=off)(ADDRESS=(PROTOCOL=tcps)(HOST=a)(PORT=1))"
+        "(ADDRESS=(PROTOCOL=tcps)(HOST=b)(PORT=2)))(ADDRESS=(PROTOCOL=tcps)(HOST=c)(PORT=3)(HTTPS_PROXY=p)"
+        '(HTTPS_PROXY_PORT=4))(CONNECT_DATA=(SID=X)(SERVER=pooled))(SECURITY=(SSL_SERVER_CERT_DN="CN=x,O=y")))'
+    )
+    places = oracle_link.addresses(oracle.settings(host=None, service=None, port=None, dsn=dsn))
+    assert [(each.host, each.port) for each in places] == [("a", 1), ("b", 2), ("c", 3)]
+    for place in places:
+        params = oracledb.ConnectParams()
+        params.parse_connect_string(place.dsn)
+        assert (params.host, params.port, params.protocol) == (place.host, place.port, "tcps")
+        assert (params.expire_time, params.sid, params.server_type) == (2, "X", "pooled")
+        assert params.ssl_server_cert_dn == "CN=x,O=y"
+        assert params.https_proxy == ("p" if place.host == "c" else None)
 
 
 async def test_a_descriptor_is_not_tried_again_by_the_driver(oracle: OracleServer) -> None:
@@ -211,12 +339,28 @@ async def test_a_frozen_server_cannot_hold_a_connection_that_is_dropped(own_orac
         assert connection.is_closed
 
 
-async def test_a_driver_that_may_crash_is_not_used(oracle: OracleServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oracledb, "__version__", "26.1.0")
-    error = await refused(oracle.settings())
-    assert "can crash the process" in error.detail
-    expected = {"3.4.2": True, "4.0.2": True, "26.0.0": False, "26.1.0": False, "26.1.1": True}
-    assert {version: oracle_link.is_driver_sound(version) for version in expected} == expected
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [
+        ("3.4.1", "is too old"),
+        ("3.4.2", ""),
+        ("4.0.2", ""),
+        ("26.0.0", "can crash the process"),
+        ("26.1.0", "can crash the process"),
+        ("26.1.1", ""),
+    ],
+)
+def test_a_driver_that_may_crash_is_refused_when_the_configuration_is_loaded(
+    oracle: OracleServer, monkeypatch: pytest.MonkeyPatch, version: str, reason: str
+) -> None:
+    monkeypatch.setattr(oracledb, "__version__", version)
+    if not reason:
+        build_engine(oracle.settings())
+        return
+    with pytest.raises(oracle_link.DriverUnfit) as caught:
+        build_engine(oracle.settings())
+    assert f"python-oracledb {version} {reason}" in caught.value.message
+    assert "mcp-database-gateway[oracle]" in caught.value.message
 
 
 # Transport security
@@ -266,8 +410,13 @@ def wallet(folder: Path, authority: Authority, own: Pair | None = None, password
     return folder
 
 
-async def test_a_certificate_for_the_host_is_taken(secured: OracleServer, authority: Authority) -> None:
-    assert await asked(secured.settings(host="localhost", tls=tls(authority)), "1") == 1
+async def test_a_certificate_for_the_host_is_taken_and_its_end_is_known(
+    secured: OracleServer, authority: Authority
+) -> None:
+    async with started(secured.settings(host="localhost", tls=tls(authority))) as source:
+        assert (await run(source, statement(source.engine, "select 1 as n"))).rows
+        expires_at = source.certificate_expires_at
+    assert expires_at == pytest.approx(time.time() + 86_400, abs=600)
 
 
 async def test_a_certificate_for_another_host_is_not(secured: OracleServer, authority: Authority) -> None:
@@ -295,11 +444,20 @@ async def test_an_unknown_authority_is_refused(secured: OracleServer, tmp_path: 
     assert "not signed by an authority in tls.ca" in error.detail
 
 
-async def test_an_expired_certificate_is_refused(authority: Authority) -> None:
-    old = authority.issue("localhost", days=-1)
-    with running_oracle({"certificate": str(old.certificate), "key": str(old.key)}) as server:
-        error = await refused(server.settings(host="localhost", tls=tls(authority)))
-    assert "it has expired" in error.detail
+async def test_a_certificate_that_expires_is_refused_until_it_is_renewed(authority: Authority) -> None:
+    pairs = {days: authority.issue("localhost", days=days) for days in (20, -1, 30)}
+    files = {days: {"certificate": str(pair.certificate), "key": str(pair.key)} for days, pair in pairs.items()}
+    with running_oracle(files[20]) as server:
+        settings = server.settings(host="localhost", tls=tls(authority), pool={"min": 1, "max": 2})
+        async with started(settings) as source:
+            item = statement(source.engine, "select 1 as n")
+            assert (await run(source, item)).rows
+            server.tell(**files[-1])
+            assert "it has expired" in (await refused(settings)).detail
+            assert (await run(source, item)).rows  # what is open stays
+            server.tell(**files[30], reset=True)
+            await until(lambda: (source.certificate_expires_at or 0) > time.time() + 25 * 86_400)
+            assert (await run(source, item)).rows
 
 
 async def test_an_old_server_is_named_with_what_admits_it(authority: Authority, identity: Pair) -> None:
@@ -339,10 +497,16 @@ async def test_mutual_tls_by_a_wallet(
     assert await asked(settings, "1") == 1
 
 
-async def test_a_wallet_of_authorities_alone_trusts_them(
+async def test_a_wallet_of_authorities_alone_trusts_them_and_is_read_for_each_connection(
     secured: OracleServer, authority: Authority, tmp_path: Path
 ) -> None:
-    assert await asked(secured.settings(host="localhost", wallet=wallet(tmp_path / "w", authority)), "1") == 1
+    folder = wallet(tmp_path / "w", Authority(tmp_path / "stranger", "somebody else"))
+    engine = OracleEngine(secured.settings(host="localhost", wallet=folder))
+    with pytest.raises(oracledb.Error) as caught:
+        await engine.connect()
+    assert "not signed by an authority" in engine.translate(caught.value).detail
+    (folder / "ewallet.pem").write_bytes(authority.path.read_bytes())
+    (await engine.connect()).abort()
 
 
 @pytest.mark.parametrize("password", [None, "guess-7"])
@@ -359,7 +523,7 @@ async def test_a_wallets_wrong_password_is_told_at_once(
 def test_what_is_wrong_with_a_wallets_files_is_named(authority: Authority, tmp_path: Path) -> None:
     def told(folder: Path) -> str:
         with pytest.raises(TlsUnusable) as caught:
-            oracle_wallet.expiring(folder)
+            oracle_wallet.warnings_of(folder)
         return caught.value.message
 
     assert "does not exist" in told(tmp_path / "nowhere")
@@ -379,18 +543,49 @@ async def test_a_wallet_without_certificates_is_named(secured: OracleServer, tmp
     assert "holds no certificate" in error.detail
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """As an ordinary user, since root may read everything."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
 def test_a_wallet_that_may_not_be_read_is_named(authority: Authority, tmp_path: Path) -> None:
-    folder = wallet(tmp_path / "w", authority)
+    folder = own(wallet(tmp_path / "w", authority))
     (folder / "ewallet.pem").chmod(0)
-    with pytest.raises(TlsUnusable, match="file mode 0"):
-        oracle_wallet.expiring(folder)
+    with unprivileged(), pytest.raises(TlsUnusable, match=r"\(uid [1-9]\d*, file mode 0\).*with mode 400"):
+        oracle_wallet.warnings_of(folder)
+    folder.chmod(0)
+    try:
+        with unprivileged(), pytest.raises(TlsUnusable, match=r"the folder .*w may not be entered"):
+            oracle_wallet.warnings_of(folder)
+    finally:
+        folder.chmod(0o700)
+
+
+def test_a_key_that_anybody_may_read_is_told(authority: Authority, tmp_path: Path) -> None:
+    far = Authority(tmp_path / "far", days=400)
+    folder = wallet(tmp_path / "w", far, far.issue("gateway", days=300))
+    (folder / "ewallet.pem").chmod(0o444)
+    assert "every user of this machine (file mode 444); give it mode 400" in oracle_wallet.warnings_of(folder)[0]
+    (folder / "ewallet.pem").chmod(0o440)
+    assert oracle_wallet.warnings_of(folder) == ()
+    locked = wallet(tmp_path / "locked", far, far.issue("gateway", days=300), "secret")
+    (locked / "ewallet.pem").chmod(0o444)
+    assert oracle_wallet.warnings_of(locked) == ()
 
 
 def test_certificates_that_end_soon_are_told(authority: Authority, tmp_path: Path) -> None:
     own = authority.issue("gateway", days=400)
     folder = wallet(tmp_path / "w", authority, own)
-    (told,) = oracle_wallet.expiring(folder)  # the authority itself lives for a day
+    (folder / "ewallet.pem").chmod(0o400)
+    (told,) = oracle_wallet.warnings_of(folder)  # the authority itself lives for a day
     assert told.startswith("CN=test authority expires on 20")
 
 

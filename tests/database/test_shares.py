@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
 from gateway.config.sources import PoolSettings
-from gateway.context import Call
 from gateway.database.pool import Pool
 from gateway.database.shares import Shares
 from gateway.errors import Code, ToolError
 from gateway.resilience.retry import Patience
 from tests.database.fakes import FakeEngine, Fault, Script, in_virtual_time
-from tests.database.support import call
+from tests.database.support import call_of
 
 SECONDS = st.sampled_from([0.0, 0.0, 0.001, 0.05, 0.3, 2.0])
 
@@ -35,11 +34,6 @@ class Visit:
 
 VISITS = st.builds(Visit, st.sampled_from("abc"), SECONDS, SECONDS, st.none() | SECONDS, st.booleans())
 FAULTS = st.builds(Fault, SECONDS, st.booleans())
-
-
-def call_of(client: str, seconds: float = 1000) -> Call:
-    mine = call(seconds)
-    return replace(mine, principal=replace(mine.principal, client_id=client))
 
 
 @given(

@@ -120,6 +120,28 @@ async def test_client_certificates_are_asked_for_and_checked(place: Place) -> No
     assert "tls.certificate" in error.detail
 
 
+async def test_renewed_files_serve_the_next_connection(place: Place, tmp_path: Path) -> None:
+    """No restart and no reload: what is read at each connection are the files."""
+    place.serve(place.authority.issue("db.test"))
+    old = Authority(tmp_path / "old", "an authority that is gone")
+    files = {name: tmp_path / f"{name}.pem" for name in ("ca", "certificate", "key")}
+
+    def put(authority: Authority) -> None:
+        pair = authority.issue("certified")
+        for name, source in (("ca", authority.path), ("certificate", pair.certificate), ("key", pair.key)):
+            files[name].write_bytes(source.read_bytes())
+
+    put(old)
+    settings = place.settings(**{name: str(path) for name, path in files.items()})
+    engine = build_engine(settings, "tls")
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - what it is, is asked next
+        await engine.connect()
+    assert "tls.ca" in engine.translate(caught.value).detail
+    put(place.authority)
+    connection = await engine.connect()
+    await connection.close()
+
+
 async def test_a_key_that_cannot_be_read_is_named(place: Place, tmp_path: Path) -> None:
     pair = place.authority.issue("certified")
     missing = tmp_path / "missing.key"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -12,12 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from gateway.config.sources import PoolSettings
-from gateway.context import Call
 from gateway.database.pool import Pool
 from gateway.database.waiters import Waiter, Waiters
 from gateway.errors import Code, ToolError
 from tests.database.fakes import FakeEngine, in_virtual_time
-from tests.database.support import call
+from tests.database.support import call_of
 
 CLIENTS = st.sampled_from("abcd")
 MEMBER: Any = object()
@@ -104,11 +102,6 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
-
-
-def call_of(client: str) -> Call:
-    mine = call(1000)
-    return replace(mine, principal=replace(mine.principal, client_id=client))
 
 
 @given(st.integers(1, 3), st.integers(5, 60), st.integers(1, 4))

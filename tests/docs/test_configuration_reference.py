@@ -69,6 +69,7 @@ SECTIONS: Final[Mapping[str, type[Settings]]] = {
     "`sources.NAME` with `engine: mysql`": sources.MysqlSettings,
     "`sources.NAME` with `engine: oracle`": sources.OracleSettings,
     "`sources.NAME.hosts` of Oracle, each": sources.OracleHostSettings,
+    "`sources.NAME.oci_token`": logins.OciTokenSettings,
     "`sources.NAME` with `engine: sqlite`": sources.SqliteSettings,
     "`sources.NAME.pool`": sources.PoolSettings,
     "`sources.NAME.tls`": logins.TlsSettings,

@@ -25,7 +25,6 @@ OTHERS = {
     ("admin",): {"port": 1},
     ("audit",): {"queue": 1234},
     ("telemetry",): {"traces": {"sample": 0.5}},
-    ("features",): {"sessions": True},
 }
 """Another value for everything that needs a restart."""
 

@@ -1,4 +1,4 @@
-"""The page on threats points at tests that exist, and leaves no item of its lists without one."""
+"""Pages point at tests that exist, and the one on threats leaves no item of its lists without one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = (ROOT / "docs/reference/security.md").read_text()
-NAMED: Final = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)))
+PAGES: Final = "".join(path.read_text() for path in sorted((ROOT / "docs").rglob("*.md")))
+NAMED: Final = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGES)))
 ROWS: Final = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| threat |")]
 
 

@@ -14,7 +14,7 @@ from tests.k8s.rendered import configuration, gateway_container, one
 
 DOCS: Final = Path(__file__).parents[2] / "docs/how-to"
 SIZING: Final = (DOCS / "sizing.md").read_text()
-CPU, HELD = 0.001, 0.020
+CPU, HELD = 0.0006, 0.020
 
 
 def _rows() -> list[list[str]]:

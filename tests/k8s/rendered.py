@@ -33,7 +33,16 @@ class Variant:
 
 def _optional() -> tuple[str, ...]:
     """Components of which no shipped overlay and no other variant knows."""
-    named = {"cert-manager", "external-secrets", "gateway-api", "ingress", "oracle-wallet", "pgbouncer", "redis"}
+    named = {
+        "egress-proxy",
+        "cert-manager",
+        "external-secrets",
+        "gateway-api",
+        "ingress",
+        "oracle-wallet",
+        "pgbouncer",
+        "redis",
+    }
     found = {path.parent.name for path in (K8S / "components").glob("*/kustomization.yaml")}
     used = {Path(each).name for each in kustomization(K8S / "overlays/production").get("components", ())}
     return tuple(sorted(found - named - used))
@@ -51,6 +60,7 @@ VARIANTS: Final[Mapping[str, Variant]] = MappingProxyType(
         "base": Variant("base"),
         "ingress": Variant("base", ("cert-manager", "ingress")),
         "redis": Variant("overlays/production", ("redis",)),
+        "egress-proxy": Variant("overlays/production", ("egress-proxy",)),
         "oracle-wallet": Variant("overlays/production", ("redis", "oracle-wallet")),
         "pgbouncer": Variant("base", ("cert-manager", "pgbouncer")),
         **({"optional": Variant("overlays/production", _optional())} if _optional() else {}),

@@ -11,8 +11,8 @@ from gateway.cli.main import build_parser, main
 from tests.k8s.mounts import lay_out, mounts
 from tests.k8s.rendered import VARIANTS, configuration, gateway_container, one, text
 
-# What OpenTelemetry's specification, Python's and OpenSSL's documentation define, as far as the gateway uses them.
-VARIABLES = re.compile(r"OTEL_[A-Z_]+|SSL_CERT_(?:FILE|DIR)|PYTHONUNBUFFERED")
+# What OpenTelemetry's specification, Python's and OpenSSL's documentation and gateway/net/proxy.py define.
+VARIABLES = re.compile(r"OTEL_[A-Z_]+|SSL_CERT_(?:FILE|DIR)|PYTHONUNBUFFERED|(?:HTTPS|NO)_PROXY")
 
 
 def _files(name: str, folder: Path) -> Path:

@@ -33,6 +33,7 @@ PEERS: Final = {
     "data zone": Peer(address="10.0.20.15"),
     "staging data zone": Peer(address="10.1.20.15"),
     "cache zone": Peer(address="10.0.21.15"),
+    "egress proxy": Peer(address="10.0.30.15"),
     "Internet": Peer(address="203.0.113.10"),
     "development database": Peer(_namespace("databases"), _app("postgresql")),
     "another pod of databases": Peer(_namespace("databases"), _app("mysql")),
@@ -48,7 +49,10 @@ PEERS: Final = {
     "private 192": Peer(address="192.168.1.1"),
 }
 PORTS: Final = [
-    *(f"{port}/TCP" for port in (22, 53, 80, 443, 1521, 3306, 4317, 4318, 5432, 6379, 6432, 6443, 8080, 8443, 9464)),
+    *(
+        f"{port}/TCP"
+        for port in (22, 53, 80, 443, 1521, 3128, 3306, 4317, 4318, 5432, 6379, 6432, 6443, 8080, 8443, 9464)
+    ),
     *("53/UDP", "443/UDP", "5432/UDP"),
 ]
 
@@ -94,6 +98,7 @@ CHANGES: Final[dict[str, tuple[set[Flow], set[Flow]]]] = {
     "staging": ({_DIRECT}, {("gateway", "staging data zone", "5432/TCP")}),
     "redis": (set(), {("gateway", "cache zone", "6379/TCP")}),
     "oracle-wallet": (set(), {("gateway", "cache zone", "6379/TCP"), ("gateway", "data zone", "1521/TCP")}),
+    "egress-proxy": ({("gateway", "Internet", "443/TCP")}, {("gateway", "egress proxy", "3128/TCP")}),
     "pgbouncer": ({_DIRECT}, {("gateway", "pgbouncer", "6432/TCP")}),
     "tracing": (set(), {("gateway", "otel-collector", "4317/TCP")}),
 }

@@ -13,6 +13,7 @@ from aiohttp import BasicAuth, web
 
 from gateway.net.oauth import ClientCredentials, TokenError
 from tests.auth.provider import Clock
+from tests.servers.web import serving
 
 
 class Endpoint:
@@ -48,15 +49,10 @@ async def endpoint() -> AsyncIterator[Endpoint]:
     served = Endpoint()
     app = web.Application()
     app.router.add_post("/token", served.handle)
-    runner = web.AppRunner(app, shutdown_timeout=1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    served.url = f"http://127.0.0.1:{runner.addresses[0][1]}/token"
-    try:
+    async with serving(app) as url:
+        served.url = f"{url}/token"
         yield served
-    finally:
         served.flowing.set()
-        await runner.cleanup()
 
 
 def source(endpoint: Endpoint, clock: Clock) -> ClientCredentials:

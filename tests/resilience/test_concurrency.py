@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.resilience.concurrency import Slots
-from tests.database.fakes import in_virtual_time
+from tests.database.fakes import VirtualLoop, in_virtual_time
 
 LIMITS = {"a": 1, "b": 2, "c": 3}
 SECONDS = st.sampled_from([0.0, 0.0, 0.001, 0.05, 0.3, 2.0])
@@ -82,6 +83,131 @@ class Scene:
             assert self.slots.held(key) == limit or not self.slots.waiting(key), "a place is free and somebody waits"
             assert self.slots.waiting(key) <= self.max_waiting
         assert len(self.slots) <= len(LIMITS)
+
+
+MOMENT = 1 / 1024
+"""Passes after each step in which others must run, so that no two limits end at one time."""
+
+
+@dataclass(eq=False)
+class Caller:
+    """One that waits, or waited."""
+
+    key: str
+    deadline: float
+    task: asyncio.Task[bool]
+
+
+class Machine(RuleBasedStateMachine):
+    """Slots beside counts and lists; a place that was given away may not have been noticed yet by who waited for it."""
+
+    @initialize(max_waiting=st.integers(0, 5))
+    def open(self, max_waiting: int) -> None:
+        self.loop = VirtualLoop()
+        self.slots = Slots()
+        self.max_waiting = max_waiting
+        self.held = dict.fromkeys(LIMITS, 0)
+        self.queues: dict[str, list[Caller]] = {key: [] for key in LIMITS}
+        self.given: list[Caller] = []
+
+    def run(self, seconds: float = 0.0) -> None:
+        """Let everybody notice, and time pass."""
+        self.loop.run_until_complete(asyncio.sleep(seconds + MOMENT))
+        for caller in self.given:
+            assert caller.task.result() is True
+        self.given.clear()
+        for queue in self.queues.values():
+            for caller in [each for each in queue if each.deadline <= self.loop.time()]:
+                queue.remove(caller)
+                assert caller.task.result() is False
+
+    @property
+    def in_use(self) -> list[str]:
+        """Keys of which somebody knows to hold a place."""
+        unnoticed = Counter(caller.key for caller in self.given)
+        return [key for key, held in self.held.items() if held > unnoticed[key]]
+
+    def give_back(self, key: str) -> None:
+        if self.queues[key]:
+            self.given.append(self.queues[key].pop(0))
+        else:
+            self.held[key] -= 1
+
+    @rule(key=st.sampled_from("abc"), count=st.integers(1, 4), patience=st.sampled_from([0.0, 0.5, 2.0, 60.0, 60.0]))
+    def come(self, key: str, count: int, patience: float) -> None:
+        for _ in range(count):
+            may = self.held[key] < LIMITS[key] and not self.queues[key]
+            assert self.slots.take(key, LIMITS[key]) is may
+            self.held[key] += may
+            if not may:
+                self.wait(key, patience)
+
+    def wait(self, key: str, patience: float) -> None:
+        has_room = patience > 0.0 and len(self.queues[key]) < self.max_waiting
+        deadline = self.loop.time() + patience
+        caller = Caller(key, deadline, self.loop.create_task(self.slots.wait(key, patience, self.max_waiting)))
+        if has_room:
+            self.queues[key].append(caller)
+        self.run()
+        if not has_room:
+            assert caller.task.result() is False
+
+    @precondition(lambda self: self.in_use)
+    @rule(data=st.data(), count=st.integers(1, 3))
+    def release(self, data: st.DataObject, count: int) -> None:
+        while count and self.in_use:
+            key = data.draw(st.sampled_from(self.in_use))
+            self.slots.release(key)
+            self.give_back(key)
+            count -= 1
+
+    @precondition(lambda self: any(self.queues.values()))
+    @rule(data=st.data(), meets_release=st.booleans())
+    def lose_interest(self, data: st.DataObject, meets_release: bool) -> None:
+        caller = data.draw(st.sampled_from([each for queue in self.queues.values() for each in queue]))
+        self.queues[caller.key].remove(caller)
+        caller.task.cancel()
+        if meets_release and caller.key in self.in_use:
+            self.slots.release(caller.key)
+            self.give_back(caller.key)
+        self.run()
+        assert caller.task.cancelled()
+
+    @precondition(lambda self: self.given)
+    @rule(data=st.data())
+    def lose_interest_in_what_was_given(self, data: st.DataObject) -> None:
+        caller = data.draw(st.sampled_from(self.given))
+        self.given.remove(caller)
+        caller.task.cancel()
+        self.give_back(caller.key)
+        self.run()
+        assert caller.task.cancelled()
+
+    @rule(seconds=st.sampled_from([0.0, 0.3, 1.0, 60.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.run(seconds)
+
+    @invariant()
+    def counts_are_the_models(self) -> None:
+        for key in getattr(self, "held", {}):
+            assert (self.slots.held(key), self.slots.waiting(key)) == (self.held[key], len(self.queues[key]))
+        if hasattr(self, "held"):
+            assert self.slots.all_waiting == sum(map(len, self.queues.values()))
+            assert len(self.slots) == sum(held > 0 for held in self.held.values())
+
+    def teardown(self) -> None:
+        for queue in self.queues.values():
+            for caller in queue:
+                caller.task.cancel()
+        self.loop.run_until_complete(asyncio.sleep(MOMENT))
+        for key, held in self.held.items():
+            for _ in range(held):
+                self.slots.release(key)
+        assert len(self.slots) == 0
+        self.loop.close()
+
+
+TestMachine = Machine.TestCase
 
 
 @given(st.lists(VISITS, min_size=1, max_size=30), st.integers(0, 6))

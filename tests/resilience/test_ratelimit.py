@@ -40,18 +40,27 @@ class Bucket:
 
 # Rates whose interval and times are exact in binary: the model and the limiter then agree to the last bit.
 RATES = st.builds(Rate, st.sampled_from([15, 30, 60, 120, 240, 480]), st.integers(1, 10))
-KEYS = st.sampled_from("abc")
+KEYS = st.sampled_from("abcde")
+REMEMBERED = 3
 
 
 class Model(RuleBasedStateMachine):
-    """Three buckets, each with a rate of its own, in whatever order things happen."""
+    """Five buckets, each with a rate of its own; three are remembered, and a forgotten one is full."""
 
-    @initialize(rates=st.lists(RATES, min_size=3, max_size=3))
+    @initialize(rates=st.lists(RATES, min_size=5, max_size=5))
     def begin(self, rates: list[Rate]) -> None:
         self.clock = Clock()
-        self.limiter = RateLimiter(3, self.clock)
-        self.rates = dict(zip("abc", rates, strict=True))
-        self.buckets = {name: Bucket(rate, self.clock.now) for name, rate in self.rates.items()}
+        self.limiter = RateLimiter(REMEMBERED, self.clock)
+        self.rates = dict(zip("abcde", rates, strict=True))
+        self.buckets: dict[str, Bucket] = {}  # the longest idle first
+
+    def touched(self, name: str) -> Bucket:
+        """The bucket, now the last to be forgotten."""
+        known = self.buckets.pop(name) if name in self.buckets else Bucket(self.rates[name], self.clock.now)
+        self.buckets[name] = known
+        if len(self.buckets) > REMEMBERED:
+            del self.buckets[next(iter(self.buckets))]
+        return self.buckets[name]
 
     @rule(eighths=st.integers(0, 64))
     def time_passes(self, eighths: int) -> None:
@@ -62,26 +71,39 @@ class Model(RuleBasedStateMachine):
     @rule(name=KEYS, times=st.integers(1, 12))
     def ask(self, name: str, times: int) -> None:
         for _ in range(times):
-            wait = self.buckets[name].wait
+            bucket = self.touched(name)
+            wait = bucket.wait
             assert self.limiter.admit(name, self.rates[name]) == float(wait)
-            self.buckets[name].tokens -= not wait
+            bucket.tokens -= not wait
 
     @rule(name=KEYS, quarters=st.integers(1, 48))
     def spend_on_credit(self, name: str, quarters: int) -> None:
         self.limiter.charge(name, self.rates[name], quarters / 4)
-        bucket = self.buckets[name]
+        bucket = self.touched(name)
         bucket.tokens = max(Fraction(-1), bucket.tokens - Fraction(quarters, 4))
 
     @rule(name=KEYS, eighths=st.integers(0, 80))
     def hear_of_it(self, name: str, eighths: int) -> None:
         self.limiter.learn(name, eighths / 8)
-        bucket = self.buckets[name]
+        bucket = self.touched(name)
         bucket.tokens = bucket.burst - Fraction(eighths, 8) * bucket.rate
 
+    @rule(name=KEYS)
+    def look(self, name: str) -> None:
+        """Who would be refused is not idle; asking changes nothing else."""
+        wait = self.buckets[name].wait if name in self.buckets else Fraction(0)
+        assert self.limiter.wait(name, self.rates[name]) == float(wait)
+        if wait:
+            self.touched(name)
+
     @invariant()
-    def what_it_would_answer_is_known(self) -> None:
-        for name, bucket in getattr(self, "buckets", {}).items():
-            assert self.limiter.wait(name, self.rates[name]) == float(bucket.wait)
+    def no_more_is_remembered(self) -> None:
+        if hasattr(self, "limiter"):
+            assert len(self.limiter) == len(self.buckets) <= REMEMBERED
+
+    def teardown(self) -> None:
+        for name in "abcde":
+            self.look(name)
 
 
 TestModel = Model.TestCase

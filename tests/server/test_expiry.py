@@ -32,9 +32,20 @@ async def test_files_are_watched(tmp_path: Path) -> None:
         "  pg: {engine: postgresql, host: localhost, port: 1, database: x, user: x, tls: "
         f"{{ca: {authority.path}, certificate: {pair.certificate}, key: {pair.key}}}}}\n"
     )
-    async with open_world(tmp_path, CONFIGURATION.replace("sources:\n", f"sources:\n{source}")) as world:
+    wallet = tmp_path / "wallet"
+    wallet.mkdir()
+    (wallet / "ewallet.pem").write_bytes(
+        pair.key.read_bytes() + b"Bag Attributes\n    friendlyName: gateway\n" + pair.certificate.read_bytes()
+    )
+    source += (
+        "  ora: {engine: oracle, host: localhost, port: 1, service: x, user: x, "
+        f"password: '${{env:PASSWORD}}', wallet: {wallet}}}\n"
+    )
+    configuration = CONFIGURATION.replace("sources:\n", f"sources:\n{source}")
+    async with open_world(tmp_path, configuration, {"PASSWORD": "secret"}) as world:
         url = world.gateway.admin_url
         assert await _expiry(url, "client", "pg") == pytest.approx(20 * DAY, abs=600)
+        assert await _expiry(url, "client", "ora") == pytest.approx(20 * DAY, abs=600)
         assert await _expiry(url, "ca", "pg") == pytest.approx(DAY, abs=600)
         assert await _expiry(url, "server", "pg") is None
         later = authority.issue("client-2", days=40)

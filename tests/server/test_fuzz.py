@@ -1,70 +1,84 @@
-"""Whatever is sent, the answer is well-formed, has a status below 500, and the gateway goes on."""
+"""Whatever is sent to `/mcp`, the answer is well-formed, below 500 and in time, and is one line of log."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import string
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.logged import Accounts, logged
+from tests.tally import LINES
 from tests.world import MODERN, Reply, World
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-_TEXT = st.text(max_size=12)
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | _TEXT,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXT, inner, max_size=3),
+TEXT = st.text(max_size=12)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
 )
-_METHODS = st.sampled_from(
+METHODS = st.sampled_from(
     ["tools/list", "tools/call", "server/discover", "initialize", "ping", "prompts/get", "logging/setLevel", "x"]
 )
 _META = st.fixed_dictionaries(
     {},
     optional={
-        "io.modelcontextprotocol/protocolVersion": st.sampled_from([MODERN, "2025-11-25", "x"]) | _JSON,
-        "io.modelcontextprotocol/clientCapabilities": st.just({}) | _JSON,
-        "progressToken": _JSON,
-        "traceparent": _JSON,
+        "io.modelcontextprotocol/protocolVersion": st.sampled_from([MODERN, "2025-11-25", "x"]) | JSON,
+        "io.modelcontextprotocol/clientCapabilities": st.just({}) | JSON,
+        "progressToken": JSON,
+        "traceparent": JSON,
     },
 )
 _PARAMS = st.fixed_dictionaries(
     {},
     optional={
-        "_meta": _META | _JSON,
-        "name": st.sampled_from(["customer_by_id", "customers_in", "nope"]) | _JSON,
-        "arguments": st.fixed_dictionaries({}, optional={"id": _JSON, "country": _JSON, "x": _JSON}) | _JSON,
-        "cursor": _JSON,
-        "protocolVersion": _JSON,
+        "_meta": _META | JSON,
+        "name": st.sampled_from(["customer_by_id", "customers_in", "nope"]) | JSON,
+        "arguments": st.fixed_dictionaries({}, optional={"id": JSON, "country": JSON, "x": JSON}) | JSON,
+        "cursor": JSON,
+        "protocolVersion": JSON,
     },
 )
-_BODIES = (
+BODIES = (
     st.fixed_dictionaries(
         {"jsonrpc": st.just("2.0")},
-        optional={"id": st.integers() | _TEXT | _JSON, "method": _METHODS | _TEXT, "params": _PARAMS | _JSON},
+        optional={"id": st.integers() | TEXT | JSON, "method": METHODS | TEXT, "params": _PARAMS | JSON},
     )
-    | _JSON
+    | JSON
 )
-_VALUES = st.text(string.ascii_letters + string.digits + " =?/.;,\"'-", max_size=20)
-_HEADERS = st.fixed_dictionaries(
+VALUES = st.text(string.ascii_letters + string.digits + " =?/.;,\"'-", max_size=20)
+HEADERS = st.fixed_dictionaries(
     {},
     optional={
-        "MCP-Protocol-Version": st.sampled_from([MODERN, "2025-11-25", "2024-11-05"]) | _VALUES,
-        "Mcp-Method": _METHODS | _VALUES,
-        "Mcp-Name": st.just("customer_by_id") | _VALUES,
-        "Mcp-Param-Country": _VALUES,
-        "Accept": st.sampled_from(["application/json", "text/event-stream", "*/*"]) | _VALUES,
-        "X-Request-ID": _VALUES,
-        "traceparent": _VALUES,
+        "MCP-Protocol-Version": st.sampled_from([MODERN, "2025-11-25", "2024-11-05"]) | VALUES,
+        "Mcp-Method": METHODS | VALUES,
+        "Mcp-Name": st.just("customer_by_id") | VALUES,
+        "Mcp-Param-Country": VALUES,
+        "Accept": st.sampled_from(["application/json", "text/event-stream", "*/*"]) | VALUES,
+        "X-Request-ID": VALUES,
+        "traceparent": VALUES,
     },
 )
 
 
-def _check(reply: Reply) -> None:
+@pytest.fixture(scope="module")
+def accounts() -> Iterator[Accounts]:
+    with logged() as log:
+        accounts = Accounts(log)
+        yield accounts
+        LINES.append(f"fuzzed JSON and bytes: {accounts}")
+
+
+def _check(reply: Reply, accounts: Accounts) -> None:
+    accounts.requests += 1
+    accounts.check()
     assert reply.status < 500, reply.body
     assert reply.headers["X-Request-ID"]
     if reply.status == 202:
@@ -76,14 +90,17 @@ def _check(reply: Reply) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
-@given(body=_BODIES, headers=_HEADERS)
-async def test_any_json_is_answered(world: World, body: Any, headers: dict[str, str]) -> None:
-    _check(await world.send(body, headers=headers))
+@given(body=BODIES, headers=HEADERS)
+async def test_any_json_is_answered(world: World, accounts: Accounts, body: Any, headers: dict[str, str]) -> None:
+    async with asyncio.timeout(20):
+        reply = await world.send(body, headers=headers)
+    _check(reply, accounts)
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(raw=st.binary(max_size=300) | st.binary(max_size=30).map(lambda tail: json.dumps({"id": 1}).encode() + tail))
-async def test_any_bytes_are_answered(world: World, raw: bytes) -> None:
-    reply = await world.send(None, raw=raw)
-    _check(reply)
+async def test_any_bytes_are_answered(world: World, accounts: Accounts, raw: bytes) -> None:
+    async with asyncio.timeout(20):
+        reply = await world.send(None, raw=raw)
+    _check(reply, accounts)
     assert reply.status == 400

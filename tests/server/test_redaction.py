@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,11 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.telemetry import logs
 from tests.servers.otlp import running_http_collector
 from tests.telemetry.audit.support import SECRET
 from tests.world import CONFIGURATION, World, envelope, open_world, routing
 
+EVERYTHING = pytest.mark.parametrize("log", ["DEBUG"], indirect=True)
+"""All that the gateway writes, at the most talkative level."""
 MARK: Final = "pl4nted"
 IDENTIFIERS: Final = (
     f"{MARK}@example.com",
@@ -55,17 +54,6 @@ PLANTED: Final = st.text(st.characters(codec="utf-8", exclude_characters="\0"), 
 ) | st.sampled_from(IDENTIFIERS)
 
 
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    stream = io.StringIO()
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    logs.configure(stream=stream, level="DEBUG")
-    yield stream
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
 async def _plant(world: World, value: str, tool: str) -> None:
     """Put a value wherever a caller can put one: arguments, names, ids, headers, tokens, bodies that are none."""
     where = f"{MARK}{value.encode().hex()}"
@@ -86,6 +74,7 @@ async def _plant(world: World, value: str, tool: str) -> None:
     await world.send(None, url=f"{world.gateway.url}?{MARK}={where}&access_token={where}", raw=value.encode())
 
 
+@EVERYTHING
 async def test_nothing_planted_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: io.StringIO) -> None:
     audit = tmp_path / "audit.jsonl"
     async with running_http_collector() as collector:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from gateway.server import reload as module
@@ -128,6 +129,10 @@ async def test_a_wrong_file_is_told_once_with_all_problems(
     assert "\n" not in told.getMessage()
     assert gateway.snapshot is before
     assert reloader.reloads.hash == first
+    async with aiohttp.ClientSession() as http, http.get(f"{gateway.admin_url}/metrics") as page:
+        metrics = (await page.text()).splitlines()
+    assert 'gateway_configuration_reloads_total{result="failed"} 1.0' in metrics
+    assert 'gateway_configuration_reloads_total{result="ok"} 0.0' in metrics
     # The file that was missing is watched although nothing in force names it.
     write(folder, {"gateway.yaml": TEXT.replace("secret/url", "secret/absent")})
     await until(lambda: reloader.reloads.failed == 2)

@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 
 from gateway.config.features import FeatureSettings
 from gateway.errors import Refused
+from gateway.server.sessions import StreamableSession
 from gateway.server.sessions_events import EventBudget, Log, Stream
+from gateway.server.sessions_http import STREAM_AFTER, Reply
 from gateway.server.sessions_reader import MAX_WAITING_BYTES, Reader
+from gateway.server.transport import Outcome
+from tests.database.fakes import in_virtual_time
 
 SETTINGS = {"session_events": 4, "session_event_bytes": "1024B", "total_event_bytes": "1024B"}
 SMALL = FeatureSettings.model_validate(SETTINGS)
@@ -170,3 +174,17 @@ async def test_where_a_client_left_before_the_first_name_there_is_nothing_to_res
     log.notify(stream, b"step")
     assert log.is_resumable(stream)
     assert [name.rpartition("-")[2] for name, _ in _taken(reader)] == ["1"]
+
+
+def test_an_answer_that_comes_in_the_moment_of_the_decision_is_not_lost() -> None:
+    """Where the loop was held up, the answer and the time limit of the decision are due in one round."""
+
+    async def scene() -> None:
+        session = StreamableSession(("issuer", "subject"), "/mcp", "2025-11-25", _budget())
+        reply, loop = Reply(session, may_stream=True), asyncio.get_running_loop()
+        loop.call_at(loop.time() + STREAM_AFTER, reply.deliver, Outcome(b"{}", 200))
+        await reply.until_decided()
+        assert reply.reader is None
+        assert reply.response({}).body == b"{}"
+
+    in_virtual_time(scene())

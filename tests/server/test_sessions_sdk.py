@@ -97,11 +97,17 @@ async def test_list_call_progress_change_and_cancel(world: World, transport: Con
 
 async def test_the_client_resumes_an_answer_by_itself(world: World) -> None:
     """Its connection breaks while the call runs; it comes back with Last-Event-ID, and the call has one result."""
-    heard = _Messages()
-    async with _streamable(world, heard) as session:
-        running = asyncio.create_task(session.call_tool("count_slowly", {"n": 6_000_000}, progress_callback=_ignore))
+    stages = list[str]()
+
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+        stages.append(message or "")
+
+    async with _streamable(world, _Messages()) as session:
+        call = session.call_tool("count_slowly", {"n": 6_000_000}, progress_callback=on_progress)
+        running = asyncio.create_task(call)
         (here,) = world.gateway.sessions._all.values()
-        await until(lambda: any(here.running) and _post_reader(here) is not None, 5.0)
+        # Before its first event a client has nothing to come back with.
+        await until(lambda: bool(stages) and _post_reader(here) is not None, 5.0)
         reader = _post_reader(here)
         assert reader is not None
         reader.cut("broken by the test")
@@ -113,10 +119,6 @@ def _post_reader(session: Session) -> Reader | None:
     """The connection that reads the answer to a request."""
     assert isinstance(session, StreamableSession)
     return next((stream.reader for stream in session.log.streams.values() if stream.number and stream.reader), None)
-
-
-async def _ignore(progress: float, total: float | None, message: str | None) -> None:
-    pass
 
 
 async def test_the_client_learns_that_its_session_is_over(world: World) -> None:

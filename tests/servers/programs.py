@@ -51,6 +51,7 @@ PACKAGES: Final = {
         Package("oidc", ("npm",), (), "npm"),
         Package("chromium", ("chromium",), (), "chromium"),
         Package("pgbouncer", ("pgbouncer",), ("usr/sbin",), "pgbouncer"),
+        Package("nginx", ("nginx",), ("usr/sbin",), "nginx"),
         Package("network", ("ip", "nft", "dnsmasq"), ("usr/sbin", "sbin"), "iproute2 nftables dnsmasq-base"),
         Package("faketime", ("faketime",), (), "faketime"),
         Package("wrk", ("wrk",), (), "wrk"),

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from tests.servers.local import Guardian
+from tests.servers.names import dnsmasq
 from tests.servers.programs import MissingServer, programs
 
 T = TypeVar("T")
@@ -105,11 +106,10 @@ class Zones:
     def answer_names(self) -> None:
         """Answer for names below `zone.test`; what is not known there does not exist."""
         known = {"database": (DATABASE,), "both": (DATABASE, STANDBY), "stale": (STANDBY,)}
-        words: list[object] = [programs("network")["dnsmasq"], "--keep-in-foreground", "--no-resolv", "--no-hosts"]
-        words += ["--conf-file=/dev/null", "--local=/zone.test/", "--pid-file=", "--user=root", "--no-daemon"]
         hosts = self.folder / "hosts"
         hosts.write_text("".join(f"{ip} {name}.zone.test\n" for name, ips in known.items() for ip in ips))
-        self._stack.enter_context(_process(_in(self.data, *words, f"--addn-hosts={hosts}")))
+        words = [*dnsmasq("zone.test", hosts), "--user=root", "--no-daemon"]
+        self._stack.enter_context(_process(_in(self.data, *words)))
         until = time.monotonic() + 10
         while self.run("getent", "ahostsv4", "database.zone.test").returncode:
             assert time.monotonic() < until, "dnsmasq does not answer"

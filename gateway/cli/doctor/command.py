@@ -168,7 +168,7 @@ class Rounds:
         if target.kind == "source":
             await sources.examine(target, self._configuration, self._limit, self._audits)
         elif target.kind == "issuer":
-            await issuers.examine(target, self._issuers[target.name], self._limit)
+            await issuers.examine(target, self._issuers[target.name], self._limit, settings.auth.ca)
         elif target.kind == "redis" and settings.redis is not None:
             await helpers.examine_redis(target, settings.redis, self._limit)
         else:

@@ -32,7 +32,15 @@ _NOT_YET: Final = 9
 
 
 class NoTls(GatewayError):
-    """The server will not speak TLS; the message says what it said."""
+    """The server will not speak TLS; the message says what it said.
+
+    Args:
+        advice: what to do, where that is known better here.
+    """
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +101,9 @@ async def shake(endpoint: Endpoint, address: Address, security: Security, limit:
         session, chain = await asyncio.wait_for(_handshake(address, context, security), limit)
     except NoTls as error:
         advice = f"Set TLS up at the {endpoint.peer}, or say tls.mode: disable on a network you trust."
-        if "offers no TLS" not in error.message:
+        if error.advice:
+            advice = error.advice
+        elif "offers no TLS" not in error.message:
             advice = f"Is port {endpoint.port} the {endpoint.peer}'s, and may this machine connect?"
         return Step("tls", Outcome.FAILED, error.message, advice, time.perf_counter() - started)
     except TimeoutError:

@@ -102,6 +102,9 @@ def collector_target(collector: Collector) -> Target:
 async def examine_collector(target: Target, collector: Collector, limit: float) -> None:
     """Name, port, TLS."""
     trust = "OTEL_EXPORTER_OTLP_CERTIFICATE"
-    security = path.web_security(collector.url, trust, collector.ca, is_grpc=collector.is_grpc)
-    steps, _ = await path.walk(path.endpoint_of(collector.url, "collector"), security, limit)
+    if collector.is_grpc:
+        security = path.web_security(collector.url, trust, collector.ca, is_grpc=True)
+        steps, _ = await path.walk(path.endpoint_of(collector.url, "collector"), security, limit)
+    else:
+        steps, _ = await path.walk_web(collector.url, "collector", trust, collector.ca, limit)
     target.steps.extend(steps)

@@ -7,6 +7,7 @@ import secrets
 import time
 from email.utils import parsedate_to_datetime
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -19,9 +20,10 @@ from gateway.config.introspection import IntrospectionSettings
 from gateway.config.issuers import TrustedIssuer
 from gateway.errors import IdentityProviderUnavailable, Unauthenticated
 from gateway.net.http import FetchError, open_session
+from gateway.net.proxy import way
 
 _PEER: Final = "identity provider"
-_TRUST: Final = "the system's store (SSL_CERT_FILE names another one)"
+_TRUST: Final = "auth.ca, or the system's store without it"
 _RESOLUTION: Final = 1.0
 """Seconds: how exactly a Date header tells the time (RFC 9110 section 5.6.7)."""
 
@@ -31,36 +33,36 @@ def target_of(issuer: TrustedIssuer) -> Target:
     return Target("issuer", issuer.issuer, issuer.jwks_uri or issuer.discovery)
 
 
-async def examine(target: Target, issuer: TrustedIssuer, limit: float) -> None:
-    """Try everything, in order; `limit` is in seconds, for each step."""
+async def examine(target: Target, issuer: TrustedIssuer, limit: float, ca: Path | None = None) -> None:
+    """Try everything, in order; `limit` is in seconds, for each step; `ca` is whom to trust."""
     asked = issuer.written.introspection
     start = issuer.jwks_uri or issuer.discovery
     walked: set[tuple[str, int]] = set()
-    if not await _walk(target, start, walked, limit):
+    if not await _walk(target, start, walked, limit, ca):
         target.skip("keys", "not tried: the way to the provider is not open")
         return
-    async with open_session() as session:
+    async with open_session(ca=ca) as session:
         keys = IssuerKeys(issuer, session, KeyPolicy(timeout=limit))
         try:
             await _clock(target, session, start, issuer.leeway, limit)
             location = issuer.jwks_uri or await _discover(target, keys, "jwks_uri", limit)
-            if location and await _walk(target, location, walked, limit):
+            if location and await _walk(target, location, walked, limit, ca):
                 await _keys(target, keys, issuer, limit)
             if asked is not None:
                 where = asked.endpoint or await _discover(target, keys, "introspection_endpoint", limit)
-                if where and await _walk(target, where, walked, limit):
+                if where and await _walk(target, where, walked, limit, ca):
                     await _introspect(target, keys, issuer, asked, session, limit)
         finally:
             await keys.aclose()
 
 
-async def _walk(target: Target, url: str, walked: set[tuple[str, int]], limit: float) -> bool:
+async def _walk(target: Target, url: str, walked: set[tuple[str, int]], limit: float, ca: Path | None) -> bool:
     """Go to a URL's host, once for each host."""
     endpoint = path.endpoint_of(url, _PEER)
     if (endpoint.host, endpoint.port) in walked:
         return True
     walked.add((endpoint.host, endpoint.port))
-    steps, is_open = await path.walk(endpoint, path.web_security(url, _TRUST), limit)
+    steps, is_open = await path.walk_web(url, _PEER, _TRUST, ca, limit)
     target.steps.extend(steps)
     return is_open
 
@@ -108,7 +110,7 @@ async def _clock(target: Target, session: aiohttp.ClientSession, url: str, leewa
     before = time.time()
     try:
         times = aiohttp.ClientTimeout(total=limit)
-        async with session.get(url, allow_redirects=False, timeout=times) as response:
+        async with session.get(url, allow_redirects=False, timeout=times, **way(url)) as response:
             date, age = response.headers.get("Date", ""), response.headers.get("Age", "0")
         there = parsedate_to_datetime(date).timestamp() + (int(age) if age.isdigit() else 0)
     except (aiohttp.ClientError, TimeoutError, OSError):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.cli import accounts
-from gateway.cli.doctor import certificates, local, path
+from gateway.cli.doctor import certificates, local, oracle, path
 from gateway.cli.doctor.places import Place, places_of
 from gateway.cli.doctor.report import Outcome, Step, Target
 from gateway.config.loader import Configuration
@@ -87,6 +87,8 @@ async def examine(target: Target, configuration: Configuration, limit: float, au
     settings = configuration.settings.sources[target.name]
     places = places_of(settings)
     _own_certificate(target, settings)
+    if isinstance(settings, OracleSettings) and settings.wallet is not None:
+        target.steps.append(oracle.wallet_step(settings.wallet))
     ways = await asyncio.gather(*(_reach(place, settings, limit) for place in places), _token(settings, limit))
     for steps, _ in ways:
         target.steps.extend(steps)
@@ -115,10 +117,14 @@ async def _reach(place: Place, settings: AnySource, limit: float) -> tuple[list[
 
 async def _token(settings: AnySource, limit: float) -> tuple[list[Step], bool]:
     """The way to whoever issues the token that the gateway logs in with."""
-    if (token := getattr(settings, "token", None)) is None:
+    if (token := getattr(settings, "token", None)) is not None:
+        url = token.url
+    elif isinstance(settings, OracleSettings) and settings.oci_token is not None:
+        url = settings.oci_token.endpoint
+    else:
         return [], True
     trust = "the system's store (SSL_CERT_FILE names another one)"
-    return await path.walk(path.endpoint_of(token.url, "token endpoint"), path.web_security(token.url, trust), limit)
+    return await path.walk(path.endpoint_of(url, "token endpoint"), path.web_security(url, trust), limit)
 
 
 def _plain(place: Place, settings: AnySource) -> Step:
@@ -158,8 +164,13 @@ async def _log_in(
     try:
         connection = await care.open_connection(engine, settings.connect_timeout)
     except ToolError as error:
-        target.steps.append(_not_in(error, settings, time.perf_counter() - started))
+        answered = oracle.listener_step(settings, error) if isinstance(settings, OracleSettings) else None
+        target.steps.extend([answered] if answered is not None else [])
+        if answered is None or not answered.outcome.is_bad:
+            target.steps.append(_not_in(error, settings, time.perf_counter() - started))
         return
+    if isinstance(settings, OracleSettings) and (answered := oracle.listener_step(settings, None)) is not None:
+        target.steps.append(answered)
     seconds = time.perf_counter() - started
     shown = bool(getattr(getattr(settings, "tls", None), "certificate", None))
     text = f"connected{_as(settings)}{', with our certificate' * shown}"
@@ -184,21 +195,33 @@ def _not_in(error: ToolError, settings: AnySource, seconds: float) -> Step:
 
 async def _ask(target: Target, engine: Engine, connection: Connection, limit: float) -> None:
     """A query, and what it tells of version, load and clock."""
-    query = Statement("doctor", _QUERIES[engine.dialect], (), ())
     before, started = time.time(), time.perf_counter()
-    try:
-        async with asyncio.timeout(limit):
-            table = await connection.run(query, (), 1, _silence)
-    except Exception as error:  # noqa: BLE001 - the engine names whatever its driver raised
-        target.steps.append(_unanswered("query", engine, error, limit))
+    told = await _row(target, engine, connection, Statement("query", _QUERIES[engine.dialect], (), ()), limit)
+    if told is None:
         return
     after, seconds = time.time(), time.perf_counter() - started
-    version, there, used = table.rows[0]
+    version, there, used = told
     target.steps.append(Step("query", Outcome.OK, f"version {version}", "", seconds, {"version": version}))
     if used is not None:
         target.steps.append(Step("load", Outcome.OK, f"{used} connections are open now", facts={"connections": used}))
     if there is not None:
         target.steps.append(_clock(float(there) - (before + after) / 2, (after - before) / 2))
+    if engine.dialect == "oracle" and (found := await _row(target, engine, connection, oracle.NLS, limit)) is not None:
+        target.steps.append(oracle.nls_step(tuple(found)))
+
+
+async def _row(
+    target: Target, engine: Engine, connection: Connection, query: Statement, limit: float
+) -> Sequence[Any] | None:
+    """The one row of a query; None, and a step of its name, where it does not come."""
+    try:
+        async with asyncio.timeout(limit):
+            if connection.needs_reset:  # the one before is not over
+                await connection.reset()
+            return (await connection.run(query, (), 1, _silence)).rows[0]
+    except Exception as error:  # noqa: BLE001 - the engine names whatever its driver raised
+        target.steps.append(_unanswered(query.name, engine, error, limit))
+        return None
 
 
 def _clock(skew: float, doubt: float) -> Step:

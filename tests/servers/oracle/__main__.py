@@ -9,25 +9,35 @@ import socket
 import ssl
 import sys
 import threading
-from pathlib import Path
 from typing import Any, Final
 
 from tests.servers.oracle.dialogue import Dialogue
+from tests.servers.oracle.faults import Faults
 
 HOST: Final = "127.0.0.1"
 
 
 def main(settings: dict[str, Any]) -> None:
     tls = settings.get("tls")
-    with socket.create_server((HOST, 0 if tls else settings["port"]), backlog=64) as listener:
-        if tls:
-            front = (settings["port"], _context(tls), listener.getsockname()[1])
+    context = _context(tls) if tls else None
+    faults = Faults(context)
+    with socket.create_server((HOST, 0 if context else settings["port"]), backlog=64) as listener:
+        if context is not None:
+            front = (settings["port"], context, listener.getsockname()[1])
             threading.Thread(target=lambda: asyncio.run(_encrypt(*front)), daemon=True).start()
         else:
             print("ready", flush=True)
+        threading.Thread(target=_obey, args=(faults,), daemon=True).start()
         while True:
             raw, _ = listener.accept()
-            threading.Thread(target=_serve, args=(raw, settings), daemon=True).start()
+            threading.Thread(target=_serve, args=(raw, settings, faults), daemon=True).start()
+
+
+def _obey(faults: Faults) -> None:
+    """Take orders, a line of JSON each, and say when each is done."""
+    for line in sys.stdin:
+        faults.obey(json.loads(line))
+        print("done", flush=True)
 
 
 def _context(tls: dict[str, Any]) -> ssl.SSLContext:
@@ -60,14 +70,20 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         while data := await reader.read(65536):
             writer.write(data)
             await writer.drain()
+    except ConnectionResetError:
+        writer.transport.abort()
     finally:
         writer.close()
 
 
-def _serve(raw: socket.socket, settings: dict[str, Any]) -> None:
+def _serve(raw: socket.socket, settings: dict[str, Any], faults: Faults) -> None:
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    faults.opened(raw)
     with contextlib.suppress(OSError), raw:
-        Dialogue(raw, Path(settings["path"]), settings["users"], settings["service"]).run()
+        try:
+            Dialogue(raw, settings, faults).run()
+        finally:
+            faults.closed(raw)
 
 
 if __name__ == "__main__":

@@ -77,8 +77,8 @@ class OracleContainer:
 def running_oracle_container() -> Iterator[OracleContainer]:
     """A started container, removed at the end."""
     server = OracleContainer()
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.close()

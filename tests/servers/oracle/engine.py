@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from tests.servers.oracle.moments import to_char
 from tests.servers.oracle.values import Shape, shape_of
 
 NO_DATA: Final = 1403
@@ -64,13 +65,16 @@ class Session:
         self.contexts: dict[tuple[str, str], str] = {}
         self.calls = 0
         self.is_stopped = False
-        self._is_writing = False
+        # An interrupt that comes a moment before a statement begins is lost; this is not.
+        self.db.set_progress_handler(lambda: int(self.is_stopped), 10_000)
         for name, count, function in (
             ("sys_context", 2, self._sys_context),
             ("sleep", 1, self._sleep),
             ("stand_in_calls", 0, lambda: self.calls),
             ("sys_extract_utc", 1, lambda days: days),
             ("to_date", 2, lambda *_: 0),
+            ("to_char", 1, to_char),
+            ("to_char", 2, to_char),
             ("rawtohex", 1, lambda data: data.hex().upper()),
         ):
             self.db.create_function(name, count, function)
@@ -147,12 +151,17 @@ class Session:
 
     def query(self, sql: str, binds: dict[str, Any]) -> Result:
         """Rows, of which the first is read at once, since it tells types that nothing else does."""
+        sql = _unlocked(sql)
         declared = self._declared(sql, binds)
         cursor = self.db.execute(sql, binds)
         first = cursor.fetchone()
         names = [column[0] for column in cursor.description]
         shapes = tuple(
-            shape_of(name if name in declared else name.upper(), declared.get(name, ""), first and first[index])
+            shape_of(
+                name if name.lower() in declared else name.upper(),
+                declared.get(name.lower(), ""),
+                first and first[index],
+            )
             for index, name in enumerate(names)
         )
         rows = iter(()) if first is None else itertools.chain((first,), cursor)
@@ -160,24 +169,24 @@ class Session:
 
     def describe(self, sql: str) -> tuple[Shape, ...]:
         """A query's columns, without its rows."""
-        text = _WORD.sub(lambda match: "null" if match[1] else match[0], sql)
+        text = _WORD.sub(lambda match: "null" if match[1] else match[0], _unlocked(sql))
         try:
-            cursor = self.db.execute(f"select * from ({text}) limit 0")
+            cursor = self.db.execute(f"select * from (\n{text}\n) limit 0")
             declared = self._declared(sql, {})
         except sqlite3.Error as error:
             raise refusal(error, sql) from error
         names = [re.sub(r":\d+$", "", column[0]) for column in cursor.description]  # SQLite numbers a name's repeats
-        return tuple(_named(shape_of(name, declared.get(name, ""), 0), sql) for name in names)
+        return tuple(_named(shape_of(name, declared.get(name.lower(), ""), 0), sql) for name in names)
 
     def _declared(self, sql: str, binds: dict[str, Any]) -> dict[str, str]:
         """The declared types of columns that are columns of tables."""
-        text = _WORD.sub(lambda match: "null" if match[1] else match[0], sql)
+        text = _WORD.sub(lambda match: "null" if match[1] else match[0], _unlocked(sql))
         reading = self.db.execute("pragma query_only").fetchone()[0]
         self.db.execute("pragma query_only=0")
         try:
             self.db.execute("drop view if exists temp.described")
             self.db.execute(f"create temp view described as {text}")
-            return {row[1]: row[2] for row in self.db.execute("pragma temp.table_info(described)")}
+            return {row[1].lower(): row[2] for row in self.db.execute("pragma temp.table_info(described)")}
         except sqlite3.Error:
             return {}  # the statement itself will say what is wrong
         finally:
@@ -185,7 +194,7 @@ class Session:
 
     def _block(self, sql: str, binds: dict[str, Any]) -> Result:
         """A PL/SQL block that is a list of calls, assignments, SET TRANSACTION and OPEN ... FOR."""
-        body = re.sub(r"--[^\n]*", "", sql)
+        body = re.sub(r"--[^\n]*|/\*.*?\*/", "", sql, flags=re.DOTALL)
         body = re.sub(r"^\s*(begin|call)\b|\bend\s*;?\s*$", "", body, flags=re.IGNORECASE)
         out: dict[str, Any] = {}
         for text in filter(None, (part.strip() for part in body.split(";"))):
@@ -210,6 +219,13 @@ class Session:
             procedure(self, arguments, binds, out)
         else:
             self._run(text, binds)
+
+
+def _unlocked(sql: str) -> str:
+    """A query without FOR UPDATE, which SQLite has not and Oracle takes at the end only."""
+    if found := re.search(r"\bfor\s+update\s*\)", sql, re.IGNORECASE):
+        raise Refusal(907, "missing right parenthesis", found.start())
+    return re.sub(r"\s+for\s+update\s*$", "", sql, flags=re.IGNORECASE)
 
 
 def _value(session: Session, argument: str, binds: dict[str, Any]) -> Any:

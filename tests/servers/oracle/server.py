@@ -29,20 +29,23 @@ class OracleServer:
     Args:
         folder: where its data goes.
         tls: certificate, key, perhaps ca (clients then need certificates) and max_version.
+        version: what it says that it is; its protocol is 19c's in any case.
     """
 
     host = HOST
     service = "SHOP"
     user, password = "gateway", "sécret"
 
-    def __init__(self, folder: Path, tls: dict[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, tls: dict[str, Any] | None = None, version: int = 19) -> None:
         self.folder = folder
         self.port = free_port()
         self.path = folder / "data.db"
         self.tls = tls
+        self.version = version
         self.users: dict[str, Any] = {
             "GATEWAY": {"password": self.password, "proxies": ["ADA", "BOB"]},
             "LOCKED": {"password": self.password, "refused": 28000},
+            "IMPOSTOR": {"password": self.password, "is_unproved": True},
         }
         self._process: subprocess.Popen[bytes] | None = None
         self._guardian: Guardian | None = None
@@ -55,15 +58,30 @@ class OracleServer:
             "service": self.service,
             "users": self.users,
             "tls": self.tls,
+            "version": self.version,
         }
         command = [sys.executable, "-m", "tests.servers.oracle", json.dumps(told)]
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=log)
+            self._process = subprocess.Popen(
+                command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+            )
         self._guardian = Guardian(self.pid, self.folder)
+        self._hear(b"ready\n")
+
+    def _hear(self, expected: bytes) -> None:
+        assert self._process is not None
         assert self._process.stdout is not None
         readable, _, _ = select.select([self._process.stdout], [], [], _STARTING)
         assert readable, "it said nothing"
-        assert self._process.stdout.readline() == b"ready\n", self.log
+        assert self._process.stdout.readline() == expected, self.log
+
+    def tell(self, **order: Any) -> None:
+        """Give an order (`faults.Faults.obey`), and wait until it is done."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        self._process.stdin.flush()
+        self._hear(b"done\n")
 
     @property
     def log(self) -> str:
@@ -80,8 +98,9 @@ class OracleServer:
         if self._process is not None:
             self._process.kill()
             self._process.wait(30)
-            assert self._process.stdout is not None
-            self._process.stdout.close()
+            for pipe in (self._process.stdin, self._process.stdout):
+                assert pipe is not None
+                pipe.close()
             self._process = None
         if self._guardian is not None:
             self._guardian.dismiss()
@@ -117,10 +136,10 @@ class OracleServer:
 
 
 @contextmanager
-def running_oracle(tls: dict[str, Any] | None = None) -> Iterator[OracleServer]:
+def running_oracle(tls: dict[str, Any] | None = None, version: int = 19) -> Iterator[OracleServer]:
     """A started stand-in."""
     with tempfile.TemporaryDirectory(prefix="gateway-oracle-", ignore_cleanup_errors=True) as folder:
-        server = OracleServer(Path(folder), tls)
+        server = OracleServer(Path(folder), tls, version)
         server.start()
         try:
             yield server

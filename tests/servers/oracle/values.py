@@ -7,18 +7,19 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from functools import partial
 from typing import Any, Final
 
+from tests.servers.oracle.moments import day_to_second, moment, read_moment, year_to_month
 from tests.servers.oracle.wire import Reader, chunks, sized, ub
 
 VARCHAR, NUMBER, LONG, DATE, RAW, LONG_RAW, CHAR = 1, 2, 8, 12, 23, 24, 96
-BINARY_FLOAT, BINARY_DOUBLE, CURSOR, CLOB, BLOB, JSON = 100, 101, 102, 112, 113, 119
+BINARY_FLOAT, BINARY_DOUBLE, CURSOR, CLOB, BLOB, JSON, VECTOR = 100, 101, 102, 112, 113, 119, 127
 TIMESTAMP, TIMESTAMP_TZ, INTERVAL_YM, INTERVAL_DS, TIMESTAMP_LTZ, BOOLEAN = 180, 181, 182, 183, 231, 252
 LOBS: Final = frozenset({CLOB, BLOB})
+DOCUMENTS: Final = frozenset({JSON, VECTOR})
+"""What travels as LOBs do, and whole."""
 _TEXTS: Final = frozenset({VARCHAR, LONG, CHAR, CLOB})
 _UTF8: Final = 873
-_MIDDLE: Final = 0x80000000
 _NO_BOOLEAN: Final = 253
 _IS_JSON: Final = 0x100
 
@@ -100,6 +101,8 @@ _DECLARED: Final[tuple[tuple[str, Callable[[list[int]], Shape]], ...]] = (
     (r"N?CLOB", _fixed(CLOB, 4000)),
     (r"BLOB", _fixed(BLOB, 4000)),
     (r"BOOLEAN", _fixed(BOOLEAN, 4)),
+    (r"OSON", _fixed(JSON, 4000)),
+    (r"VECTOR", _fixed(VECTOR, 4000)),
     (r"JSON", lambda numbers: Shape("", VARCHAR, 4000, is_json=True)),
     (r"CHAR", lambda numbers: Shape("", CHAR, (numbers or [1])[0])),
     (r"VARCHAR|NVARCHAR|TEXT", lambda numbers: Shape("", VARCHAR, (numbers or [4000])[0])),
@@ -136,48 +139,6 @@ def read_number(data: bytes) -> Decimal:
     return Decimal((int(is_negative), tuple(map(int, str(whole))), 2 * (exponent - len(pairs) + 1)))
 
 
-_MOMENT: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?)?(?:([+-]\d\d):(\d\d))?")
-
-
-def moment(text: str, kind: int) -> bytes:
-    """A DATE or TIMESTAMP; one with a zone holds UTC and the zone's hours and minutes."""
-    match = _MOMENT.fullmatch(text)
-    assert match, text
-    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
-    data = bytes([year // 100 + 100, year % 100 + 100, month, day, hour + 1, minute + 1, second + 1])
-    if kind == DATE:
-        return data
-    data += struct.pack(">I", int((match[7] or "0").ljust(9, "0")))
-    if kind == TIMESTAMP_TZ:
-        data += bytes([int(match[8] or 0) + 20, int(match[9] or 0) + 60])
-    return data
-
-
-def read_moment(data: bytes) -> str:
-    year = (data[0] - 100) * 100 + data[1] - 100
-    text = f"{year:04d}-{data[2]:02d}-{data[3]:02d}T{data[4] - 1:02d}:{data[5] - 1:02d}:{data[6] - 1:02d}"
-    return text + (f".{int.from_bytes(data[7:11], 'big') // 1000:06d}" if len(data) > 7 else "")
-
-
-def day_to_second(text: str) -> bytes:
-    """An interval written as `[-]days hours:minutes:seconds[.fraction]`."""
-    match = re.fullmatch(r"(-?)(\d+) (\d+):(\d+):(\d+)(?:\.(\d{1,9}))?", text)
-    assert match, text
-    sign = -1 if match[1] else 1
-    days, hours, minutes, seconds = (sign * int(match[index]) for index in (2, 3, 4, 5))
-    fraction = sign * int((match[6] or "0").ljust(9, "0"))
-    head = struct.pack(">I", days + _MIDDLE) + bytes([hours + 60, minutes + 60, seconds + 60])
-    return head + struct.pack(">I", fraction + _MIDDLE)
-
-
-def year_to_month(text: str) -> bytes:
-    """An interval written as `[-]years-months`."""
-    match = re.fullmatch(r"(-?)(\d+)-(\d+)", text)
-    assert match, text
-    sign = -1 if match[1] else 1
-    return struct.pack(">IB", sign * int(match[2]) + _MIDDLE, sign * int(match[3]) + 60)
-
-
 def _binary(layout: str, value: float) -> bytes:
     data = struct.pack(layout, float(value))
     return bytes([data[0] | 0x80]) + data[1:] if not data[0] & 0x80 else bytes(byte ^ 0xFF for byte in data)
@@ -192,11 +153,18 @@ _ENCODERS: Final[dict[int, Callable[[Any], bytes]]] = {
     NUMBER: number,
     BINARY_FLOAT: lambda value: _binary(">f", value),
     BINARY_DOUBLE: lambda value: _binary(">d", value),
-    **{kind: partial(moment, kind=kind) for kind in (DATE, TIMESTAMP, TIMESTAMP_TZ, TIMESTAMP_LTZ)},
+    DATE: lambda value: moment(value).wire(has_time=False, has_zone=False),
+    **dict.fromkeys((TIMESTAMP, TIMESTAMP_LTZ), lambda value: moment(value).wire(has_time=True, has_zone=False)),
+    TIMESTAMP_TZ: lambda value: moment(value).wire(has_time=True, has_zone=True),
     INTERVAL_DS: day_to_second,
     INTERVAL_YM: year_to_month,
     BOOLEAN: lambda value: b"\1\1" if value else b"\0",
 }
+
+
+def encoder(kind: int) -> Callable[[Any], bytes]:
+    """What makes the bytes of a type's values."""
+    return _ENCODERS[kind]
 
 
 def encoded(value: Any, kind: int) -> bytes:

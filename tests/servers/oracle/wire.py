@@ -31,8 +31,9 @@ class Broken(Exception):
 class Packets:
     """One connection's packets: a thread reads them, so that a break is seen while a statement runs."""
 
-    def __init__(self, raw: socket.socket, on_break: Callable[[], None]) -> None:
+    def __init__(self, raw: socket.socket, on_break: Callable[[], None], flowing: threading.Event) -> None:
         self._raw = raw
+        self._flowing = flowing
         self._on_break = on_break
         self._inbox: queue.Queue[tuple[int, bytes] | None] = queue.Queue()
         self.is_large = False
@@ -75,7 +76,22 @@ class Packets:
             raise Gone
         return packet
 
+    def request(self) -> Reader:
+        """The client's next request.
+
+        Raises:
+            Broken: it breaks off what ran before.
+            Gone: it left.
+        """
+        kind, body = self.next()
+        if kind == MARKER:
+            raise Broken
+        if struct.unpack(">H", body[:2])[0] & END_OF_FILE:
+            raise Gone
+        return Reader(self, body[2:])
+
     def send(self, kind: int, body: bytes) -> None:
+        self._flowing.wait()
         size = _HEADER + len(body)
         head = struct.pack(">I", size) if self.is_large else struct.pack(">HH", size, 0)
         self._raw.sendall(head + bytes([kind, 0, 0, 0]) + body)
