@@ -11,6 +11,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from gateway.config.sources import PoolSettings
+from gateway.context import Call
 from gateway.database.pool import Pool
 from gateway.database.shares import Shares
 from gateway.errors import Code, ToolError
