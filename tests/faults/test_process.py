@@ -14,7 +14,7 @@ import pytest_asyncio
 from gateway.telemetry.audit.verify import Verifier
 from tests.faults.backends import FACTS, Backend, bulk, label
 from tests.faults.calls import LOST, OK, Agent, Outcome
-from tests.faults.trial import DOWN, trial
+from tests.faults.trial import DOWN, STILL, trial
 from tests.faults.watched import BLOCKED
 from tests.faults.world import World, open_world, seconds
 from tests.servers.local import HOST
@@ -97,17 +97,14 @@ def check_chain(world: World, *, is_in_order: bool) -> None:
 
 
 async def test_stopped_and_continued(recorded: World) -> None:
-    """Limits that passed meanwhile have passed, for calls that were under way; for later ones nothing has."""
+    """Longer than any limit: what the database answered meanwhile is no timeout, and nothing is afterwards."""
     long = seconds(5, 3.5)
     what = f"SIGSTOP, and SIGCONT after {long:g} s"
-    async with trial(
-        recorded, what, hits=["postgresql"], may_fail=["statement_timeout"], stall=long + 4, is_felt=False
-    ) as one:
+    async with trial(recorded, what, hits=["postgresql"], stall=long + 4, is_felt=False) as one:
         recorded.gateway.signal(signal.SIGSTOP)
         await asyncio.sleep(long)
         recorded.gateway.signal(signal.SIGCONT)
         one.over()
-    assert not [each for each in one.outcomes if each.began > one.ended and each.word != OK]
 
 
 async def test_event_loop_blocked(recorded: World) -> None:
@@ -155,7 +152,7 @@ async def test_memory_limit(recorded: World) -> None:
 
     async def ask(agent: Agent) -> None:
         outcome = await agent.call("postgresql_bulk", {"id": FACTS}, is_beginning)
-        assert outcome.word in (OK, *DOWN), outcome
+        assert outcome.word in (OK, *STILL), outcome
 
     async with (
         trial(

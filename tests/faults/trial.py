@@ -74,9 +74,13 @@ class Trial:
 
     async def answers(self, count: int, *sources: str) -> None:
         """Wait until that many further calls of these sources (of those that are hit, where none is named) ended."""
-        wanted, first = frozenset(sources) or self.hits, len(self.world.load.outcomes)
-        outcomes = self.world.load.outcomes
-        await until(lambda: sum(each.source in wanted for each in outcomes[first:]) >= count, 30)
+        await until_answered(self.world, count, sources or self.hits)
+
+
+async def until_answered(world: World, count: int, sources: Iterable[str]) -> None:
+    """Wait until that many further calls of these sources ended."""
+    wanted, outcomes, first = frozenset(sources), world.load.outcomes, len(world.load.outcomes)
+    await until(lambda: sum(each.source in wanted for each in outcomes[first:]) >= count, 30)
 
 
 @asynccontextmanager
@@ -102,6 +106,8 @@ async def trial(
         bystanders_stall: the longest that a call of another source may take.
         is_felt: whether some call must have failed or been tried again: else nothing was shown.
     """
+    async with world.load.running():  # everybody has a connection: those that were idle for long are gone
+        await until_answered(world, len(world.load.workers), world.backends)
     before, retries = await world.held(), await world.gateway.total("gateway_retries_total", "code")
     log_size = world.gateway.log.stat().st_size
     one = Trial(world, what, frozenset(hits), len(world.load.outcomes))
