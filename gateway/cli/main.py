@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -60,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code; wrong usage leaves through `SystemExit(2)`, as argparse does.
     """
     words = sys.argv[1:] if argv is None else argv
+    gc.disable()  # importing makes much, and nothing that could be collected
     arguments = build_parser(words[:1]).parse_args(words)
+    gc.enable()
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
         return run(arguments)

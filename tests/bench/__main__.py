@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from tests.bench import added, call, ceiling, machine, page, paper, peers, scale, stages, telemetry
+from tests.bench import added, call, ceiling, machine, page, paper, peers, processes, scale, stages, start, telemetry
 from tests.bench.contenders import CannotStart
 from tests.bench.figures import Table
 from tests.bench.rounds import Pace, say
@@ -21,11 +21,13 @@ BENCHES: Final[Mapping[str, Callable[[World, Pace], list[Table]]]] = {
     "call": call.measure,
     "stages": stages.measure,
     "peers": peers.measure,
+    "processes": processes.measure,
     "added": added.measure,
     "paper": paper.measure,
     "scale": scale.measure,
     "ceiling": ceiling.measure,
     "telemetry": telemetry.measure,
+    "start": start.measure,
 }
 _ROUNDS_OF_ALL: Final = 3
 """So that everything takes less than ten minutes."""

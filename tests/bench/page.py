@@ -16,6 +16,9 @@ _ABOUT: Final[Mapping[str, str]] = {
     "the quota. `bare` is a handler of ten lines that checks nothing and logs nothing.",
     "stages": "The same call, sampled while it runs: the shares add up to the whole.",
     "peers": "The same statement, data and tokens. A stack that could not be measured here is named below the table.",
+    "processes": "`server.reuse_port` lets the system spread connections over several processes; a peer that uses "
+    "several cores by itself stands beside them.",
+    "start": "A pod that starts quickly is one that can be replaced without being missed.",
     "added": "What an agent waits for longer because the gateway stands between, at a rate that leaves room.",
     "paper": "The workload of the paper that the architecture comes from. Its figures were measured on its authors' "
     "deployment, with network in between: compare the ratios, not the milliseconds.",

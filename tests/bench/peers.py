@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -88,14 +88,14 @@ def _toolbox_documents(world: World) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def toolbox(world: World) -> Iterator[Server]:
-    """Toolbox with its MCP authorization, logging at info as it does by default."""
+def toolbox(world: World, cores: Sequence[int] | None = None) -> Iterator[Server]:
+    """Toolbox with its MCP authorization, logging at info as it does by default; on one core, or on those given."""
     program, port = installs.toolbox(), free_port()
-    path = world.folder / "toolbox.yaml"
+    path = world.folder / f"toolbox-{port}.yaml"
     path.write_text(yaml.safe_dump_all(_toolbox_documents(world)))
     flags = ("--config", path, "--port", port, "--toolbox-url", f"http://127.0.0.1:{port}", "--disable-version-check")
-    limits = {"GOMAXPROCS": "1"}  # one core, as every contender has
-    with serving("Toolbox", [program, *flags, "--disable-reload"], port, world.folder, limits) as server:
+    limits = {"GOMAXPROCS": str(len(cores or (1,)))}
+    with serving("Toolbox", [program, *flags, "--disable-reload"], port, world.folder, limits, cores) as server:
         yield server
 
 

@@ -8,12 +8,28 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.bench import added, call, gateways, page, paper, peers, scale, stages, svg, telemetry, tokens, wrk
+from tests.bench import (
+    added,
+    call,
+    gateways,
+    page,
+    paper,
+    peers,
+    processes,
+    scale,
+    stages,
+    start,
+    svg,
+    telemetry,
+    tokens,
+    wrk,
+)
 from tests.bench.contenders import MARKER, CannotStart, Server, enter
 from tests.bench.figures import Figure, Table, ratio
 from tests.bench.flow import Flow
@@ -49,6 +65,25 @@ def test_telemetry_is_set_against_a_gateway_without(bench_world: World) -> None:
     assert under_load.rows[0][2] == Figure(0, 0, 0)
     numbers, whole = (row[1].median for row in alone.rows)
     assert 0 < numbers < whole
+
+
+def test_processes_share_a_port(bench_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "toolbox", _absent)
+    (table,) = processes.measure(bench_world, SHORT)
+    assert [row[0] for row in table.rows] == ["gateway, two processes", "gateway, one process"]
+    assert any("NOT MEASURED" in note for note in table.notes)
+
+
+@contextmanager
+def _absent(*_: object) -> Iterator[Server]:
+    raise CannotStart("there is none")
+    yield
+
+
+def test_a_start_is_timed_until_readiness(bench_world: World) -> None:
+    (table,) = start.measure(bench_world, SHORT)
+    assert [row[0] for row in table.rows] == ["SQLite", "PostgreSQL"]
+    assert all(figure.minimum > 0 for row in table.rows for figure in row[1:])
 
 
 def test_every_file_on_the_way_of_a_call_has_a_stage() -> None:
