@@ -25,6 +25,7 @@ FLOORS: Final = {
     "config": 2,
     "context": 1,
     "errors": 0,
+    "strict_json": 0,
 }
 """A room imports itself and rooms on lower floors; rooms on one floor do not know each other."""
 

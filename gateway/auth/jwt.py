@@ -26,6 +26,7 @@ from jwt.algorithms import get_default_algorithms
 from gateway.auth.bearer import MAX_TOKEN_BYTES
 from gateway.auth.refusal import Reason, refusal
 from gateway.config.issuers import TrustedIssuer
+from gateway.strict_json import strict_decoder
 
 _ALGORITHMS: Final = get_default_algorithms()
 
@@ -163,24 +164,13 @@ def _base64url(segment: bytes) -> bytes:
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("duplicate member")
-    return members
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
 def _finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
         raise ValueError("number out of range")
     return value
 
 
-_decoder: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+_decoder: Final = strict_decoder(_finite)
 
 
 def _json_object(data: bytes, part: str) -> dict[str, Any]:

@@ -7,15 +7,15 @@ stdlib with hooks reads numbers exactly; orjson is asked about surrogates only.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import orjson
 
 from gateway.errors import ProtocolError
+from gateway.strict_json import strict_decoder
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
@@ -35,22 +35,6 @@ class Message:
     method: str
     params: Mapping[str, Any] | None
     body: Mapping[str, Any]
-
-    def forget(self) -> None:
-        """Let go of the content, of which a request that lasts for hours needs no more."""
-        object.__setattr__(self, "params", None)
-        object.__setattr__(self, "body", {})
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    unique = dict(pairs)
-    if len(unique) != len(pairs):
-        raise ValueError("an object has the same key twice")
-    return unique
 
 
 def _exact(text: str) -> Decimal:
@@ -119,7 +103,7 @@ def _strictly(body: bytes) -> Any:
     return decoded
 
 
-_STRICT: Final = json.JSONDecoder(parse_float=_exact, parse_constant=_no_constant, object_pairs_hook=_unique)
+_STRICT: Final = strict_decoder(_exact)
 
 
 def _too_deep() -> ProtocolError:

@@ -82,7 +82,7 @@ def test_a_leak_a_wrong_answer_and_a_lost_write_are_noticed(service: Service) ->
 
 
 @pytest.mark.parametrize(
-    ("quantity", "leak"), [(MEMORY, 3.0 / 900), (DESCRIPTORS, 6.0 / 900), (SESSIONS, 3.0 / 900)], ids=str
+    ("quantity", "leak"), [(MEMORY, 5.0 / 900), (DESCRIPTORS, 6.0 / 900), (SESSIONS, 3.0 / 900)], ids=str
 )
 def test_a_slow_leak_shows_through_the_noise(quantity: Quantity, leak: float) -> None:
     dice = random.Random(1)
