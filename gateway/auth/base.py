@@ -37,6 +37,10 @@ class Verifier(ABC):
         """How often each issuer's keys were fetched: by issuer and result, "ok" or "failed"."""
         return {}
 
+    def certificates(self) -> Mapping[str, float]:
+        """When the first certificate expires that each issuer's hosts showed last, in Unix time, by issuer."""
+        return {}
+
     @property
     @abstractmethod
     def is_ready(self) -> bool:

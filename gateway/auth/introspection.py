@@ -24,6 +24,7 @@ from gateway.config.issuers import TrustedIssuer
 from gateway.config.problems import KeyPath, Problem
 from gateway.errors import IdentityProviderUnavailable
 from gateway.net.http import FetchError, is_secure, open_session, post_form
+from gateway.net.tls import Sighting
 from gateway.resilience.breaker import Breaker
 
 _log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class Introspector:
         self._was_found = asked.endpoint is not None
         self._trouble = "" if self._was_found else "the introspection endpoint was not found yet"
         self._key: tuple[str, ClientKey] | None = None
+        self.sighting = Sighting()
 
     @property
     def is_ready(self) -> bool:
@@ -160,9 +162,14 @@ class Introspector:
             assertion = self._client_key().assertion(self.settings.client_id, audience, self._clock())
             form |= {"client_id": self.settings.client_id, "client_assertion": assertion}
             form["client_assertion_type"] = _ASSERTION_TYPE
-        policy = self._policy
         answer = await post_form(
-            self._session, endpoint, form, headers=headers, max_bytes=policy.max_bytes, timeout=policy.timeout
+            self._session,
+            endpoint,
+            form,
+            headers=headers,
+            max_bytes=self._policy.max_bytes,
+            timeout=self._policy.timeout,
+            sighting=self.sighting,
         )
         if not isinstance(answer, dict) or not isinstance(answer.get("active"), bool):
             raise FetchError(f"{endpoint}: the answer does not say whether the token is active")

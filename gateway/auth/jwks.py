@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, Final, Never
 
@@ -18,6 +19,7 @@ from yarl import URL
 from gateway.auth.jwt import SigningKey, UnusableKeyError, load_key
 from gateway.config.issuers import TrustedIssuer
 from gateway.net.http import FetchError, get_json, leads_to_loopback
+from gateway.net.tls import Sighting
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +81,6 @@ class IssuerKeys:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
-        self._session = session
         self._policy = policy
         self._clock = clock
         self._set: _KeySet | None = None
@@ -88,6 +89,8 @@ class IssuerKeys:
         self._next_search = float("-inf")
         self._failures = 0
         self.fetches: Counter[str] = Counter()  # "ok", "failed"
+        self.sighting = seen = Sighting()  # discovery's, then the keys'
+        self._get = partial(get_json, session, max_bytes=policy.max_bytes, timeout=policy.timeout, sighting=seen)
         self._trouble = "no keys were loaded yet"
 
     @property
@@ -230,9 +233,6 @@ class IssuerKeys:
         if self._location is None:
             self._location = await self.endpoint("jwks_uri")
         return await self._key_set(await self._get(self._location))
-
-    async def _get(self, url: str) -> Any:
-        return await get_json(self._session, url, max_bytes=self._policy.max_bytes, timeout=self._policy.timeout)
 
     async def endpoint(self, name: str) -> str:
         """A URL of the issuer's metadata (OpenID Connect Discovery 1.0, else RFC 8414), such as its `jwks_uri`.

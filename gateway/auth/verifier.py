@@ -29,6 +29,7 @@ from gateway.context import Principal
 from gateway.errors import IdentityProviderUnavailable, Unauthenticated
 from gateway.net.http import open_session
 from gateway.net.redis import Redis
+from gateway.net.tls import first_end
 
 _REFUSAL_AGE: Final = 5.0
 _MAX_REFUSALS: Final = 1024
@@ -47,6 +48,11 @@ class _Issuer:
         """Whether keys were loaded once; opaque tokens need none."""
         asked = self.introspector
         return self.keys.was_loaded or (asked is not None and asked.settings.opaque and asked.is_ready)
+
+    @property
+    def certificate_expires_at(self) -> float | None:
+        """The first end of what its hosts showed, those of the keys and of introspection."""
+        return first_end([self.keys.sighting, *([self.introspector.sighting] if self.introspector else [])])
 
     def status(self) -> str:
         keys, asked = self.keys.status(), self.introspector.status() if self.introspector else "ready"
@@ -222,6 +228,11 @@ class TokenVerifier(Verifier):
         """See `Verifier.key_fetches`."""
         fetches = ((name, issuer.keys.fetches) for name, issuer in self._issuers.items())
         return {(name, result): counts[result] for name, counts in fetches for result in ("ok", "failed")}
+
+    def certificates(self) -> Mapping[str, float]:
+        """See `Verifier.certificates`."""
+        ends = ((name, issuer.certificate_expires_at) for name, issuer in self._issuers.items())
+        return {name: end for name, end in ends if end is not None}
 
     async def aclose(self) -> None:
         """End what is in the air."""

@@ -19,6 +19,7 @@ from gateway.database.mysql_leftovers import leaves_nothing
 from gateway.database.mysql_types import column_of
 from gateway.database.mysql_wire import Execution, Link, Prepared
 from gateway.errors import Code, ToolError
+from gateway.net.tls import Sighting
 
 T = TypeVar("T")
 
@@ -46,7 +47,7 @@ class MysqlEngine:
     def __init__(self, settings: MysqlSettings, name: str = "") -> None:
         self._settings = settings
         self._name = name
-        self.sighting = tls.Sighting()
+        self.sighting = Sighting()
 
     def placeholder(self, position: int, name: str) -> str:
         """MySQL's positional placeholder."""

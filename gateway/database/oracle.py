@@ -16,6 +16,7 @@ from gateway.database.oracle_link import check_driver, open_first
 from gateway.database.oracle_tokens import login_of
 from gateway.errors import Code, ToolError
 from gateway.net.oauth import TokenError
+from gateway.net.tls import Sighting
 
 
 class OracleEngine:
@@ -35,8 +36,8 @@ class OracleEngine:
         check_driver(oracledb.__version__)
         self._settings = settings
         self._name = name
-        self.sighting = tls.Sighting()
-        self._login = login_of(settings)
+        self.sighting, self.token_sighting = Sighting(), Sighting()
+        self._login = login_of(settings, self.token_sighting)
         self._queries: dict[str, Query] = {}
 
     def placeholder(self, position: int, name: str) -> str:

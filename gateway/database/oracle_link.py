@@ -18,8 +18,9 @@ from gateway.config.sources import OracleSettings
 from gateway.database import oracle_errors as errors
 from gateway.database import oracle_wallet as wallet
 from gateway.database.failures import failure
-from gateway.database.tls import Sighting, TlsUnusable
+from gateway.database.tls import TlsUnusable
 from gateway.errors import Code, GatewayError, ToolError
+from gateway.net.tls import Sighting
 
 _CRASHING: Final = ((26, 0, 0), (26, 1, 0))
 """The first and the last version of the driver that were seen to crash the process on closed connections."""

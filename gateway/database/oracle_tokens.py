@@ -11,6 +11,7 @@ from gateway.config.sources import OracleSettings
 from gateway.database.tokens import Tokens
 from gateway.net.oauth import TokenError
 from gateway.net.oci import ApiKey, BoundToken, DatabaseTokens, end_of
+from gateway.net.tls import Sighting
 
 _FILES: Final = ("token", "oci_db_key.pem")
 """What `oci iam db-token get` writes into its folder."""
@@ -30,12 +31,12 @@ class Login(Protocol):
         """The database refused what it was given."""
 
 
-def login_of(settings: OracleSettings) -> Login:
-    """The login that a source's settings say."""
+def login_of(settings: OracleSettings, sighting: Sighting) -> Login:
+    """The login that a source's settings say; the certificate of whoever gives tokens is remembered in `sighting`."""
     if settings.token is not None:
-        return _Bearer(Tokens(settings.token))
+        return _Bearer(Tokens(settings.token, sighting))
     if settings.oci_token is not None:
-        return _Signed(settings.oci_token)
+        return _Signed(settings.oci_token, sighting)
     return _Folder(settings.token_folder) if settings.token_folder is not None else _Password(settings)
 
 
@@ -65,8 +66,9 @@ class _Bearer:
 class _Signed:
     """An OCI IAM token that is asked for with an API key, which is read again when it was rotated."""
 
-    def __init__(self, settings: OciTokenSettings) -> None:
+    def __init__(self, settings: OciTokenSettings, sighting: Sighting) -> None:
         self._settings = settings
+        self._sighting = sighting
         self._pem = ""
         self._tokens: DatabaseTokens | None = None
 
@@ -75,7 +77,7 @@ class _Signed:
         if self._tokens is None or pem != self._pem:
             self._pem = pem
             api_key = ApiKey(settings.tenancy, settings.user, settings.fingerprint, pem)
-            self._tokens = DatabaseTokens(settings.endpoint, api_key, settings.scope)
+            self._tokens = DatabaseTokens(settings.endpoint, api_key, settings.scope, sighting=self._sighting)
         return _bound(await self._tokens.token())
 
     def refused(self) -> None:

@@ -13,6 +13,7 @@ from cryptography import x509
 from gateway.config.sources import WALLET_FILE, OracleSettings
 from gateway.database import tls
 from gateway.database.tls import TlsUnusable
+from gateway.net.tls import Sighting
 
 _OTHERS: Final = ("ewallet.p12", "cwallet.sso")
 _OTHERS_READ: Final = 0o004
@@ -21,7 +22,7 @@ _KEY: Final = b"PRIVATE KEY-----"
 _CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
 
 
-def context_of(settings: OracleSettings, host: str, sighting: tls.Sighting | None = None) -> ssl.SSLContext | None:
+def context_of(settings: OracleSettings, host: str, sighting: Sighting | None = None) -> ssl.SSLContext | None:
     """The context for a source, which remembers what the server showed; None where TLS is off.
 
     Raises:

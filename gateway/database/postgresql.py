@@ -17,6 +17,7 @@ from gateway.database.postgresql_pgbouncer import PgbouncerConnection
 from gateway.database.tokens import Tokens
 from gateway.errors import Code, ToolError
 from gateway.net.oauth import TokenError
+from gateway.net.tls import Sighting
 
 _FENCE: Final = 1.0
 """Seconds by which the server's own statement limit lies above ours."""
@@ -34,8 +35,8 @@ class PostgresqlEngine:
 
     def __init__(self, settings: PostgresqlSettings, name: str = "") -> None:
         self._settings = settings
-        self.sighting = tls.Sighting()
-        self._tokens = Tokens(settings.token) if settings.token else None
+        self.sighting, self.token_sighting = Sighting(), Sighting()
+        self._tokens = Tokens(settings.token, self.token_sighting) if settings.token else None
         limit = settings.statement_timeout + _FENCE
         local = {
             "statement_timeout": str(round(limit * 1000)),

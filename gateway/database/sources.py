@@ -20,8 +20,8 @@ from gateway.database.lease import Lease
 from gateway.database.pool import Pool
 from gateway.database.pools import Pools
 from gateway.database.session import Session
-from gateway.database.tls import Sighting
 from gateway.errors import Code, GatewayError, ToolError
+from gateway.net.tls import Sighting
 from gateway.resilience.alarms import Alarms
 from gateway.resilience.retry import Patience
 
@@ -150,8 +150,12 @@ class Source:
     @property
     def certificate_expires_at(self) -> float | None:
         """When the certificate expires that the server showed last, in Unix time; None where none was seen."""
-        sighting = getattr(self.engine, "sighting", None)
-        return sighting.expires_at if isinstance(sighting, Sighting) else None
+        return _end(getattr(self.engine, "sighting", None))
+
+    @property
+    def token_certificate_expires_at(self) -> float | None:
+        """The same of the endpoint that gives the tokens the source logs in with."""
+        return _end(getattr(self.engine, "token_sighting", None))
 
     @property
     def times(self) -> PoolTimes:
@@ -290,3 +294,7 @@ async def open_pools(name: str, settings: AnySource, engine: Engine) -> AsyncIte
         yield pools
     finally:
         await pools.close()
+
+
+def _end(sighting: Sighting | None) -> float | None:
+    return sighting.expires_at if sighting is not None else None

@@ -5,11 +5,10 @@ from __future__ import annotations
 import ssl
 from typing import Any, Final, Literal
 
-from cryptography import x509
-
 from gateway.config.addresses import is_loopback
 from gateway.config.logins import TlsSettings
 from gateway.errors import GatewayError
+from gateway.net.tls import Sighting, watch
 
 Mode = Literal["disable", "require", "verify-ca", "verify-full"]
 
@@ -21,41 +20,10 @@ class TlsUnusable(GatewayError):
     """A file named in a `tls:` block cannot be used."""
 
 
-class Sighting:
-    """The certificate that a server showed last."""
-
-    def __init__(self) -> None:
-        self._shown: bytes | None = None
-        self._expires_at: float | None = None
-
-    def see(self, shown: bytes | None) -> None:
-        """Remember a certificate (DER)."""
-        if shown != self._shown:
-            self._shown, self._expires_at = shown, None
-
-    @property
-    def expires_at(self) -> float | None:
-        """When it expires, in Unix time; None before any was seen."""
-        if self._expires_at is None and self._shown is not None:
-            self._expires_at = x509.load_der_x509_certificate(self._shown).not_valid_after_utc.timestamp()
-        return self._expires_at
-
-
-class _Watched(ssl.SSLObject):
-    """A handshake in memory that remembers what the server showed."""
-
-    def do_handshake(self) -> None:
-        super().do_handshake()
-        if isinstance(self.context, _NamedContext) and self.context.sighting is not None:
-            self.context.sighting.see(self.getpeercert(binary_form=True))
-
-
 class _NamedContext(ssl.SSLContext):
     """A context that expects a certificate for a name of its own choice, whatever host is dialled."""
 
-    sslobject_class = _Watched
     expected_name: str | None = None
-    sighting: Sighting | None = None
 
     def wrap_bio(self, incoming: Any, outgoing: Any, server_side: bool = False, *args: Any, **options: Any) -> Any:
         """Begin a handshake in memory, as asyncio does."""
@@ -96,7 +64,8 @@ def context_of(settings: TlsSettings, host: str, sighting: Sighting | None = Non
     context.check_hostname = mode == "verify-full"
     context.verify_mode = ssl.CERT_NONE if mode == "require" else ssl.CERT_REQUIRED
     context.expected_name = settings.server_name
-    context.sighting = sighting
+    if sighting is not None:
+        watch(context, sighting)
     try:
         if settings.ca is not None:
             context.load_verify_locations(cafile=settings.ca)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.config.logins import TokenSettings
 from gateway.net.oauth import ClientCredentials
+from gateway.net.tls import Sighting
 
 
 class Tokens:
@@ -11,10 +12,12 @@ class Tokens:
 
     Args:
         settings: where it comes from. A client secret that is a file is read again when it was rotated.
+        sighting: where the endpoint's certificate is remembered.
     """
 
-    def __init__(self, settings: TokenSettings) -> None:
+    def __init__(self, settings: TokenSettings, sighting: Sighting) -> None:
         self._settings = settings
+        self._sighting = sighting
         self._secret = ""
         self._source: ClientCredentials | None = None
 
@@ -34,6 +37,7 @@ class Tokens:
                 scope=settings.scope or "",
                 resource=settings.resource or "",
                 ca=settings.ca,
+                sighting=self._sighting,
             )
         return await self._source.token()
 

@@ -7,15 +7,17 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import aiohttp
 import orjson
+from aiohttp.connector import Connection
 from yarl import URL
 
 from gateway.config.addresses import is_loopback
 from gateway.errors import GatewayError
 from gateway.net.proxy import ProxyError, way
+from gateway.net.tls import Sighting
 
 _CODE: Final = re.compile(r"[a-z_]{1,40}")
 _AGENT: Final = "mcp-database-gateway"
@@ -81,22 +83,48 @@ async def open_session(per_host: int = 2, ca: Path | None = None) -> AsyncIterat
     headers = {"User-Agent": _AGENT, "Accept": "application/json", "Accept-Encoding": "identity"}
     connector = aiohttp.TCPConnector(limit=4 * per_host, limit_per_host=per_host, ssl=trusting(ca))
     async with aiohttp.ClientSession(
-        connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar()
+        connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar(), response_class=_Response
     ) as session:
         yield session
 
 
-async def get_json(session: aiohttp.ClientSession, url: str, *, max_bytes: int, timeout: float) -> Any:  # noqa: ASYNC109
+class _Response(aiohttp.ClientResponse):
+    """An answer that knows its server's certificate (DER): a short one has let go of its connection when it is here."""
+
+    shown: bytes | None = None
+
+    async def start(self, connection: Connection) -> Self:
+        if connection.transport is not None and (link := connection.transport.get_extra_info("ssl_object")):
+            self.shown = link.getpeercert(binary_form=True)
+        await super().start(connection)
+        return self
+
+
+def note_certificate(response: aiohttp.ClientResponse, sighting: Sighting | None) -> None:
+    """Remember what the server of an answer showed; `response` is of a session of `open_session`."""
+    if sighting is not None and isinstance(response, _Response):
+        sighting.see(response.shown)
+
+
+async def get_json(
+    session: aiohttp.ClientSession,
+    url: str,
+    *,
+    max_bytes: int,
+    timeout: float,  # noqa: ASYNC109
+    sighting: Sighting | None = None,
+) -> Any:
     """GET a JSON document.
 
     Args:
         max_bytes: larger answers are refused while they arrive.
         timeout: seconds for all of it.
+        sighting: where the server's certificate is remembered, whatever it answers.
 
     Raises:
         FetchError: the URL is not secure, or the answer is not 200, too large, late or not JSON.
     """
-    return await _fetch(session, "GET", url, max_bytes, timeout)
+    return await _fetch(session, "GET", url, max_bytes, timeout, sighting)
 
 
 async def post_form(
@@ -107,19 +135,27 @@ async def post_form(
     headers: Mapping[str, str] | None = None,
     max_bytes: int,
     timeout: float,  # noqa: ASYNC109
+    sighting: Sighting | None = None,
 ) -> Any:
     """POST a form, read a JSON document; bounds and errors as for `get_json`, which never tell what was sent."""
-    return await _fetch(session, "POST", url, max_bytes, timeout, data=form, headers=headers)
+    return await _fetch(session, "POST", url, max_bytes, timeout, sighting, data=form, headers=headers)
 
 
 async def _fetch(
-    session: aiohttp.ClientSession, method: str, url: str, max_bytes: int, limit: float, **sent: Any
+    session: aiohttp.ClientSession,
+    method: str,
+    url: str,
+    max_bytes: int,
+    limit: float,
+    sighting: Sighting | None,
+    **sent: Any,
 ) -> Any:
     if not is_secure(url):
         raise FetchError(f"{url}: https is required outside loopback")
     times = aiohttp.ClientTimeout(total=limit, sock_connect=limit)
     try:
         async with session.request(method, url, allow_redirects=False, timeout=times, **way(url), **sent) as response:
+            note_certificate(response, sighting)
             if response.status != 200:
                 code = _error_code(await _read(response, max_bytes)) if response.status == 400 else ""
                 told = f"{url}: HTTP status {response.status} instead of 200{code and f' ({code})'}"

@@ -15,6 +15,7 @@ import orjson
 from gateway.errors import GatewayError
 from gateway.net import http
 from gateway.net.proxy import ProxyError, way
+from gateway.net.tls import Sighting
 
 T = TypeVar("T")
 
@@ -95,6 +96,7 @@ class ClientCredentials(Renewed[str]):
         scope: what to ask for; "" for the client's default.
         resource: the audience to ask for (RFC 8707); "" for none.
         ca: authorities to trust instead of the system's.
+        sighting: where the endpoint's certificate is remembered.
         clock: monotonic seconds.
     """
 
@@ -107,6 +109,7 @@ class ClientCredentials(Renewed[str]):
         scope: str = "",
         resource: str = "",
         ca: Path | None = None,
+        sighting: Sighting | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url
@@ -116,10 +119,11 @@ class ClientCredentials(Renewed[str]):
         fields = {"grant_type": "client_credentials", "scope": scope, "resource": resource}
         self._form = {key: value for key, value in fields.items() if value}
         self._ca = ca
+        self._sighting = sighting
         super().__init__(self._ask, clock)
 
     async def _ask(self) -> tuple[str, float]:
-        answer, status = await post(self._url, self._form, self._headers, self._ca)
+        answer, status = await post(self._url, self._form, self._headers, self._ca, self._sighting)
         token, life = answer.get("access_token"), answer.get("expires_in", _DEFAULT_LIFE)
         if not isinstance(token, str) or not token or isinstance(life, bool) or not isinstance(life, int | float):
             raise refused(self._url, answer, status)
@@ -127,7 +131,11 @@ class ClientCredentials(Renewed[str]):
 
 
 async def post(
-    url: str, body: bytes | dict[str, str], headers: Mapping[str, str], ca: Path | None = None
+    url: str,
+    body: bytes | dict[str, str],
+    headers: Mapping[str, str],
+    ca: Path | None = None,
+    sighting: Sighting | None = None,
 ) -> tuple[dict[str, Any], int]:
     """Ask a token endpoint: the JSON object that it answers, empty where it is none, and the status.
 
@@ -136,6 +144,7 @@ async def post(
         body: what is posted.
         headers: of the request.
         ca: authorities to trust instead of the system's.
+        sighting: where the endpoint's certificate is remembered.
 
     Raises:
         TokenError: it cannot be reached.
@@ -147,6 +156,7 @@ async def post(
                 url, data=body, headers=headers, allow_redirects=False, timeout=_TIMEOUT, **way(url)
             ) as response,
         ):
+            http.note_certificate(response, sighting)
             return _decode(await _read(response)), response.status
     except (http.FetchError, ProxyError) as error:
         raise TokenError(f"The token endpoint {url} cannot be reached: {error.message}") from None

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from yarl import URL
 
 from gateway.net.oauth import Renewed, TokenError, post, refused
+from gateway.net.tls import Sighting
 
 _BITS: Final = 2048
 _SIGNED: Final = ("date", "(request-target)", "host", "content-length", "content-type", "x-content-sha256")
@@ -64,13 +65,23 @@ class DatabaseTokens(Renewed[BoundToken]):
         url: the data plane's GenerateScopedAccessBearerToken.
         api_key: who asks.
         scope: which databases the token is for.
+        sighting: where the endpoint's certificate is remembered.
         clock: monotonic seconds.
     """
 
-    def __init__(self, url: str, api_key: ApiKey, scope: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        url: str,
+        api_key: ApiKey,
+        scope: str,
+        *,
+        sighting: Sighting | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._url = URL(url)
         self._api_key = api_key
         self._scope = scope
+        self._sighting = sighting
         super().__init__(self._ask, clock)
 
     async def _ask(self) -> tuple[BoundToken, float]:
@@ -80,7 +91,7 @@ class DatabaseTokens(Renewed[BoundToken]):
         )
         body = orjson.dumps({"scope": self._scope, "publicKey": public.decode()})
         headers = signed(self._api_key, self._url, body, formatdate(usegmt=True))
-        answer, status = await post(str(self._url), body, headers)
+        answer, status = await post(str(self._url), body, headers, sighting=self._sighting)
         token = answer.get("token")
         if not isinstance(token, str) or not token:
             raise refused(str(self._url), answer, status)

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from gateway.config.problems import ConfigError, Problem
 from gateway.config.redis import RedisSettings
 from gateway.errors import GatewayError
+from gateway.net.tls import Sighting
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class Redis:
         client: a redis-py client.
         failures: the exceptions an operation may raise.
         outages: those of them that say nothing of the operation itself.
+        sighting: where the client remembers the server's certificate.
     """
 
     def __init__(
@@ -44,11 +46,13 @@ class Redis:
         client: Any,
         failures: tuple[type[BaseException], ...],
         outages: tuple[type[BaseException], ...],
+        sighting: Sighting,
     ) -> None:
         self.settings = settings
         self._client = client
         self._failures = failures
         self._outages = outages
+        self._sighting = sighting
         # As many as there are connections: whoever waits, waits here and within the time of the operation.
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._trouble = "not reached yet"
@@ -60,6 +64,11 @@ class Redis:
     def is_up(self) -> bool:
         """Whether it answered last."""
         return not self._trouble
+
+    @property
+    def certificate_expires_at(self) -> float | None:
+        """When the certificate expires that the server showed last, in Unix time; None where none was seen."""
+        return self._sighting.expires_at
 
     @property
     def pool(self) -> Any:
@@ -180,7 +189,9 @@ async def open_redis(settings: RedisSettings) -> AsyncIterator[Redis]:
     if found := problems(settings):
         raise ConfigError(found)
     driver = importlib.import_module("gateway.net.redis_client")
-    redis = Redis(settings, driver.make_client(settings, MAX_CONNECTIONS + 1), driver.FAILURES, driver.OUTAGES)
+    sighting = Sighting()
+    client = driver.make_client(settings, MAX_CONNECTIONS + 1, sighting)
+    redis = Redis(settings, client, driver.FAILURES, driver.OUTAGES, sighting)
     try:
         await redis.open()
         yield redis

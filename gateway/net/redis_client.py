@@ -14,6 +14,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from yarl import URL
 
 from gateway.config.redis import RedisSettings
+from gateway.net.tls import Sighting, watch
 
 FAILURES: Final = (RedisError, OSError, TimeoutError)
 """Whatever an operation may raise."""
@@ -37,8 +38,16 @@ class _Login(CredentialProvider):
         return self.get_credentials()
 
 
-def make_client(settings: RedisSettings, max_connections: int) -> Redis:
-    """A client that has not connected yet: bounded, without retries, certificates verified."""
+class _Watched(SSLConnection):
+    """A connection by TLS; what the server shows is remembered."""
+
+    def __init__(self, *, sighting: Sighting, **options: Any) -> None:
+        super().__init__(**options)
+        watch(self.ssl_context.get(), sighting)
+
+
+def make_client(settings: RedisSettings, max_connections: int, sighting: Sighting) -> Redis:
+    """A client that has not connected yet: bounded, without retries, certificates verified and remembered."""
     url = URL(settings.url)
     options: dict[str, Any] = {
         "host": url.host,
@@ -53,7 +62,8 @@ def make_client(settings: RedisSettings, max_connections: int) -> Redis:
         "connection_class": Connection,
     }
     if url.scheme == "rediss":
-        options |= {"connection_class": SSLConnection, "ssl_ca_certs": str(settings.ca) if settings.ca else None}
+        options |= {"connection_class": _Watched, "sighting": sighting}
+        options["ssl_ca_certs"] = str(settings.ca) if settings.ca else None
     if settings.password is not None or settings.user is not None:
         options["credential_provider"] = _Login(settings)
     return Redis(connection_pool=ConnectionPool(max_connections=max_connections, **options))

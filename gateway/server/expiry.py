@@ -1,8 +1,9 @@
-"""When the certificates in use expire: those in files, and the servers' own as seen."""
+"""When the certificates in use expire: those in files, and those that servers and identity providers showed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import inf
 from pathlib import Path
 
 from cryptography import x509
@@ -19,19 +20,18 @@ class Certificates:
         self._known: dict[Path, tuple[float, float | None]] = {}
 
     def left(self, snapshot: Snapshot, now: float) -> Mapping[tuple[str, str], float]:
-        """Seconds until the first of each file's certificates expires, by role and name; negative afterwards.
+        """Seconds until the first certificate of each role and name expires; negative afterwards.
 
         Args:
-            snapshot: its settings name the files, its sources saw the servers.
+            snapshot: its settings name the files; its sources, verifier and Redis saw the servers.
             now: Unix time.
         """
         found: dict[tuple[str, str], float] = {}
-        for role, name, path in _files(snapshot.settings):
-            if (ends := self._end(path)) is not None:
-                found[role, name] = ends - now
-        for name, source in snapshot.sources.items():
-            if (ends := source.certificate_expires_at) is not None:
-                found["server", name] = ends - now
+        files = ((role, name, self._end(path)) for role, name, path in _files(snapshot.settings))
+        for role, name, ends in (*files, *_shown(snapshot)):
+            if ends is not None:
+                # A source may be called as the gateway calls its own: "redis", "server".
+                found[role, name] = min(ends - now, found.get((role, name), inf))
         return found
 
     def _end(self, path: Path) -> float | None:
@@ -46,6 +46,16 @@ class Certificates:
             return None
         self._known[path] = (changed, ends)
         return ends
+
+
+def _shown(snapshot: Snapshot) -> Iterator[tuple[str, str, float | None]]:
+    for name, source in snapshot.sources.items():
+        yield "server", name, source.certificate_expires_at
+        yield "token", name, source.token_certificate_expires_at
+    for name, ends in snapshot.verifier.certificates().items():
+        yield "issuer", name, ends
+    if snapshot.redis is not None:
+        yield "server", "redis", snapshot.redis.certificate_expires_at
 
 
 def _files(settings: GatewaySettings) -> Iterator[tuple[str, str, Path]]:

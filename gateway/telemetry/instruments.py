@@ -182,7 +182,8 @@ LISTENERS: Final = _gauge("gateway.listeners", "{stream}", "Streams that wait fo
 CERTIFICATE: Final = _gauge(
     "gateway.certificate.expiry",
     "s",
-    "Seconds until a certificate expires: of the `listener`, `client` and `ca` files, and the `server`'s as seen.",
+    "Seconds until a certificate expires: of the `listener`, `client` and `ca` files, and those last shown by a "
+    "`server`, an `issuer` and the endpoint of a source's `token`.",
     *("role", "name"),
 )
 CONFIGURATION: Final = _gauge(

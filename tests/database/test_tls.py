@@ -10,8 +10,8 @@ import pytest
 
 from gateway.config.sources import AnySource
 from gateway.database.sources import build_engine
-from gateway.database.tls import Sighting
 from gateway.errors import Code, ToolError
+from gateway.net.tls import Sighting
 from tests.database.support import started, statement
 from tests.servers.certificates import Authority, Pair
 from tests.servers.local import HOST

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -11,6 +13,9 @@ import pytest_asyncio
 from aiohttp import web
 
 from gateway.net.http import FetchError, get_json, is_secure, leads_to_loopback, open_session
+from gateway.net.tls import Sighting
+from tests.servers.certificates import Authority
+from tests.servers.web import serving
 
 Handler = Callable[[web.Request], web.StreamResponse]
 
@@ -105,3 +110,35 @@ def test_urls_that_may_be_fetched() -> None:
         assert is_secure(url)
     assert not leads_to_loopback("https://idp.example/")
     assert leads_to_loopback("https://127.0.0.1/")
+
+
+async def test_what_the_server_shows_is_remembered(tmp_path: Path) -> None:
+    authority, statuses = Authority(tmp_path / "tls"), [200, 200, 500]
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({}, status=statuses.pop(0), headers={"Connection": "close"})
+
+    app, sighting = web.Application(), Sighting()
+    app.router.add_get("/", answer)
+    context = authority.issue("idp.test", address="127.0.0.1", days=20).context()
+    async with serving(app, context) as url, open_session(ca=authority.path) as session:
+        await get_json(session, url, max_bytes=10, timeout=5)
+        assert sighting.expires_at is None, "nobody asked to remember"
+        await get_json(session, url, max_bytes=10, timeout=5, sighting=sighting)
+        assert sighting.expires_at == pytest.approx(time.time() + 20 * 86_400, abs=600)
+        renewed = authority.issue("idp.test", address="127.0.0.1", days=40)
+        context.load_cert_chain(renewed.certificate, renewed.key)
+        with pytest.raises(FetchError, match="500"):
+            await get_json(session, url, max_bytes=10, timeout=5, sighting=sighting)
+        assert sighting.expires_at == pytest.approx(time.time() + 40 * 86_400, abs=600)
+        strange = Authority(tmp_path / "strange").issue("idp.test", address="127.0.0.1", days=60)
+        context.load_cert_chain(strange.certificate, strange.key)
+        with pytest.raises(FetchError, match="Certificate"):
+            await get_json(session, url, max_bytes=10, timeout=5, sighting=sighting)
+        assert sighting.expires_at == pytest.approx(time.time() + 40 * 86_400, abs=600), "only what verifies counts"
+
+
+def test_a_certificate_that_cannot_be_read_has_no_end() -> None:
+    sighting = Sighting()
+    sighting.see(b"no certificate")
+    assert sighting.expires_at is None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -12,7 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from gateway.net.oauth import TokenError
 from gateway.net.oci import ApiKey, DatabaseTokens
+from gateway.net.tls import Sighting
 from tests.auth.provider import Clock
+from tests.servers.certificates import Authority
 from tests.servers.oci import SCOPE, DataPlane, pem, running_data_plane
 
 
@@ -101,3 +105,13 @@ async def test_a_token_that_has_ended_points_at_the_clock(plane: DataPlane) -> N
     plane.life = -1.0
     with pytest.raises(TokenError, match="clock"):
         await tokens(plane).token()
+
+
+async def test_what_the_endpoint_shows_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority, sighting = Authority(tmp_path), Sighting()
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
+    pair = authority.issue("oci.test", address="127.0.0.1", days=20)
+    async with running_data_plane(pair.context()) as plane:
+        key = ApiKey(*plane.identity, pem(plane.key))
+        await DatabaseTokens(plane.url, key, SCOPE, sighting=sighting).token()
+    assert sighting.expires_at == pytest.approx(time.time() + 20 * 86_400, abs=600)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-import ssl
+import time
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -54,15 +54,13 @@ class Egress:
 async def opened(folder: Path) -> AsyncIterator[Egress]:
     authority = Authority(folder / "authority", days=200)
     pair = authority.issue(NAME, days=200)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(pair.certificate, pair.key)
     async with AsyncExitStack() as stack:
         provider = await stack.enter_async_context(FaultyProvider())
         provider.issuer = ISSUER
         runner = web.AppRunner(provider.application(), shutdown_timeout=1)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=pair.context()).start()
         hosts = {f"{NAME}:443": runner.addresses[0][1]}
         proxy = await stack.enter_async_context(EgressProxy(hosts, "gateway", PASSWORD))
         yield Egress(provider, proxy, authority.path)
@@ -86,6 +84,8 @@ async def test_keys_and_introspection_go_by_the_proxy(egress: Egress) -> None:
         token = egress.provider.hand_out("opaque-token")
         principal = await verifier.verify(token)
         assert principal.subject == "agent"
+        # What the provider showed is known, not what the proxy did.
+        assert verifier.certificates() == {ISSUER: pytest.approx(time.time() + 200 * 86_400, abs=600)}
     assert set(egress.proxy.asked) == {f"{NAME}:443 200"}
     assert egress.provider.requests["/jwks"] == 1
 

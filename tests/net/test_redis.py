@@ -32,6 +32,7 @@ async def test_it_serves(redis: RedisServer) -> None:
     async with open_redis(redis.settings()) as opened:
         assert opened.is_up
         assert opened.status() == "ready"
+        assert opened.certificate_expires_at is None
         await put(opened, "serves", "v")
         assert await get(opened, "serves") == b"v"
     assert not opened.is_up
@@ -49,9 +50,11 @@ async def test_tls_is_verified(tls_redis: RedisServer) -> None:
         assert opened.is_up
         await put(opened, "k", "v")
         assert await get(opened, "k") == b"v"
+        assert opened.certificate_expires_at == pytest.approx(time.time() + 86_400, abs=600)
     async with open_redis(tls_redis.settings(ca=None)) as opened:
         assert not opened.is_up
         assert opened.status() != "ready"
+        assert opened.certificate_expires_at is None, "what does not verify tells nothing"
 
 
 async def test_a_wrong_password_is_an_outage(redis: RedisServer) -> None:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -97,11 +98,11 @@ class DataPlane:
 
 
 @asynccontextmanager
-async def running_data_plane() -> AsyncIterator[DataPlane]:
+async def running_data_plane(context: ssl.SSLContext | None = None) -> AsyncIterator[DataPlane]:
     """A data plane on a free port."""
     plane = DataPlane()
     app = web.Application()
     app.router.add_post(PATH, plane.handle)
-    async with serving(app) as url:
+    async with serving(app, context) as url:
         plane.url = f"{url}{PATH}"
         yield plane
