@@ -106,7 +106,7 @@ async def _provider(authority: Authority) -> AsyncIterator[tuple[FaultyProvider,
 
 async def _until_watched(world: World, role: str, name: str) -> None:
     async with asyncio.timeout(20):
-        while await _expiry(world.gateway.admin_url, role, name) is None:
+        while await _expiry(world.gateway.admin_url, role, name) is None:  # noqa: ASYNC110 - the pace of others
             await asyncio.sleep(0.02)
 
 
