@@ -45,7 +45,7 @@ soak: $(STAMP) ## Half an hour under load that must leave no trace (ARGS="--minu
 rounds: $(STAMP) ## The same tests with many more rounds
 	@GATEWAY_TEST_ROUNDS=$${GATEWAY_TEST_ROUNDS:-2000} $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --timeout=3600 $(ARGS)
 
-faults: $(STAMP) ## Break everything around a gateway under load, and print what callers saw (ARGS="-k postgresql", ARGS="--write")
+faults: $(STAMP) ## Break everything around a gateway under load, print what callers saw (ARGS="-k mariadb", ARGS="--write")
 	@$(BIN)/python -m tests.faults $(ARGS)
 
 bench: $(STAMP) ## Measure what a call costs, beside others (BENCH=call, ARGS="--rounds 3")

@@ -167,6 +167,10 @@ class RateLimited(GatewayError):
         self.limit = limit
 
 
+class ShuttingDown(GatewayError):
+    """The process ends, and waits no longer for what still ran: HTTP 503 with `Retry-After`."""
+
+
 class Refused(GatewayError):
     """Turned away at the door before anything was parsed (Host, Origin, method, size).
 
@@ -215,6 +219,8 @@ def to_wire(error: BaseException) -> Wire:
             return Wire(429, RATE_LIMITED, error.message, data)
         case IdentityProviderUnavailable():
             return Wire(503, IDENTITY_PROVIDER_UNAVAILABLE, error.message)
+        case ShuttingDown():
+            return Wire(503, SHUTTING_DOWN, error.message)
         case Refused():
             return Wire(error.status, REFUSED, error.message)
         case ProtocolError():

@@ -13,6 +13,7 @@ from gateway.config.loader import Configuration
 from gateway.errors import GatewayError, Unauthenticated
 from gateway.server.local import user_name
 from gateway.server.pipe import Pipe
+from gateway.server.reload import Reloader
 from gateway.server.stdio import open_conversation
 from gateway.telemetry import faults, logs
 from gateway.tools.loading import load_with_tools
@@ -41,9 +42,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Load, serve until the client closes its side, stop."""
     logs.configure(style=arguments.log_format, level=arguments.log_level.upper())
     faults.catch_all()
-    configuration = load_with_tools(arguments.config)
+    path: Path = arguments.config
+    reloader = Reloader(path, lambda followed: load_with_tools(path, followed=followed))
+    configuration = reloader.read_first()
     source, sink = _take_over()
-    run_loop(serve(configuration, source, sink, os.environ.get("GATEWAY_TOKEN", ""), arguments.toolset))
+    run_loop(serve(configuration, reloader, source, sink, os.environ.get("GATEWAY_TOKEN", ""), arguments.toolset))
     return 0
 
 
@@ -57,8 +60,10 @@ def _take_over() -> tuple[int, int]:
     return source, sink
 
 
-async def serve(configuration: Configuration, source: int, sink: int, token: str, toolset: str) -> None:
-    """Serve one client until it closes its side, or a signal comes.
+async def serve(
+    configuration: Configuration, reloader: Reloader, source: int, sink: int, token: str, toolset: str
+) -> None:
+    """Serve one client until it closes its side, or a signal comes; files that change are read meanwhile.
 
     Raises:
         NotAllowed: the client may not come in.
@@ -69,7 +74,8 @@ async def serve(configuration: Configuration, source: int, sink: int, token: str
             gc.collect()
             gc.freeze()
             talking, told = asyncio.create_task(conversation.run()), asyncio.create_task(wait_for_signal())
-            await asyncio.wait({talking, told}, return_when=asyncio.FIRST_COMPLETED)
+            async with reloader.watching(conversation.live):
+                await asyncio.wait({talking, told}, return_when=asyncio.FIRST_COMPLETED)
             conversation.hurry()
             told.cancel()
             await talking

@@ -9,14 +9,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
+from typing import Final
+
+HELD_UP: Final = 0.05
+"""Seconds by which the loop calls back too late where it, or the whole process, stood still."""
+MERCY: Final = 0.5
+"""Seconds that an alarm is then put off, once: what came meanwhile was not read yet, and may make it needless."""
 
 
 class Alarms:
     """Callbacks at times of the event loop, for one loop."""
 
-    __slots__ = ("_due", "_set", "_timer")
+    __slots__ = ("_due", "_put_off", "_set", "_timer")
 
     def __init__(self) -> None:
+        self._put_off: set[object] = set()
         self._set: dict[object, tuple[float, Callable[[], object]]] = {}
         self._due = float("inf")
         self._timer: asyncio.TimerHandle | None = None
@@ -40,6 +47,8 @@ class Alarms:
     def unset(self, key: object) -> None:
         """Have it not ring; harmless where it has."""
         self._set.pop(key, None)
+        if self._put_off:
+            self._put_off.discard(key)
 
     def _move(self, when: float) -> None:
         if self._timer is not None:
@@ -49,10 +58,16 @@ class Alarms:
 
     def _ring(self) -> None:
         """Ring what is due, and wait for the earliest of the rest."""
-        now, self._due, self._timer = asyncio.get_running_loop().time(), float("inf"), None
-        late = [key for key, (when, _) in self._set.items() if when <= now]
-        for key in late:
-            self._set.pop(key)[1]()
+        now = asyncio.get_running_loop().time()
+        was_held_up = now - self._due > HELD_UP
+        self._due, self._timer = float("inf"), None
+        for key in [key for key, (when, _) in self._set.items() if when <= now]:
+            if was_held_up and key not in self._put_off:
+                self._put_off.add(key)
+                self._set[key] = (now + MERCY, self._set[key][1])
+            else:
+                self._put_off.discard(key)
+                self._set.pop(key)[1]()
         if self._set:
             self._move(min(when for when, _ in self._set.values()))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -87,14 +87,8 @@ class Gateway:
             raise StartError(f"Not ready within {limit:g} s: {self.snapshot.troubles}") from None
 
 
-def _nobody_listens() -> None:
-    """Nobody is told of other tools."""
-
-
 @asynccontextmanager
-async def open_gateway(
-    configuration: Configuration, *, tools_changed: Callable[[], None] = _nobody_listens
-) -> AsyncIterator[Gateway]:
+async def open_gateway(configuration: Configuration) -> AsyncIterator[Gateway]:
     """Serve a configuration until the block ends, or another one in its place.
 
     On leaving: unready, stop accepting, finish what runs within
@@ -102,7 +96,6 @@ async def open_gateway(
 
     Args:
         configuration: the first one.
-        tools_changed: called when a reload gave callers other tools.
 
     Raises:
         ConfigError: a tool cannot be built.
@@ -113,7 +106,7 @@ async def open_gateway(
         audit = await stack.enter_async_context(open_audit(configuration))
         main_socket = stack.enter_context(bind(settings.host, settings.port, "server", is_shared=settings.reuse_port))
         local_url = _url(settings.host, main_socket, is_secure=settings.tls is not None)
-        live, sessions = await _open_live(stack, configuration, audit, local_url, tools_changed)
+        live, sessions = await open_live(stack, configuration, audit, local_url)
         admin = configuration.settings.admin
         admin_socket = stack.enter_context(bind(admin.host, admin.port, "admin"))
         crowd = Crowd(_ADMIN_CONNECTIONS, settings.header_timeout)
@@ -132,21 +125,26 @@ async def open_gateway(
         yield gateway
 
 
-async def _open_live(
-    stack: AsyncExitStack, configuration: Configuration, audit: Audit, local_url: str, tools_changed: Callable[[], None]
+async def open_live(
+    stack: AsyncExitStack, configuration: Configuration, audit: Audit, local_url: str
 ) -> tuple[Live, Sessions]:
-    """What serves, and what stays when a reload replaces it; the first snapshot is held by nothing else."""
+    """What serves, and what stays when a reload replaces it; the first snapshot is held by nothing else.
+
+    Args:
+        stack: closes everything.
+        configuration: the first one.
+        audit: outlives it.
+        local_url: how the listener is reached from this machine, without a path.
+
+    Raises:
+        ConfigError: a tool cannot be built.
+    """
     settings = configuration.settings
     snapshot = await open_snapshot(configuration, audit)
     watch = await stack.enter_async_context(open_watch(settings.telemetry, lambda: live.current.snapshot))
     announcements = snapshot.listening.announcements
     sessions = await stack.enter_async_context(open_sessions(settings.features, announcements))
-
-    def tell() -> None:
-        announcements.announce_tools_changed()
-        tools_changed()
-
-    live = Live(snapshot, local_url, tell, watch, sessions)
+    live = Live(snapshot, local_url, announcements.announce_tools_changed, watch, sessions)
     stack.push_async_callback(live.close)
     return live, sessions
 

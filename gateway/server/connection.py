@@ -47,7 +47,6 @@ class Connection(web.RequestHandler):
     """
 
     __slots__ = (
-        "_crowd",
         "_fields",
         "_is_busy",
         "_is_refused",
@@ -55,6 +54,7 @@ class Connection(web.RequestHandler):
         "_size",
         "_unwanted",
         "client_certificate",
+        "crowd",
         "has_socket",
         "is_timed",
         "was_made",
@@ -74,7 +74,7 @@ class Connection(web.RequestHandler):
             auto_decompress=False,
             access_log=cast("Any", None),
         )
-        self._crowd = crowd
+        self.crowd = crowd
         self._is_busy = self._is_refused = False
         self._unwanted = -1
         self.is_timed = self.was_made = self.has_socket = False
@@ -89,24 +89,40 @@ class Connection(web.RequestHandler):
         """Begin to wait for a head."""
         self.was_made = True
         super().connection_made(transport)
-        self._crowd.enter(self)
+        self.crowd.enter(self)
         self.client_certificate = _subject(transport)
-        self._crowd.wait(self, self.abort)
-        self._crowd.expect(self)
+        self.crowd.wait(self, self.abort)
+        self.crowd.expect(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Be counted no longer."""
-        self._crowd.leave(self)
+        self.crowd.leave(self)
         super().connection_lost(exc)
+
+    def release(self, heir: asyncio.Protocol) -> asyncio.Transport:
+        """Give the transport away in the middle of an answer; for aiohttp it is then as if the client had left.
+
+        Raises:
+            ConnectionResetError: it has.
+        """
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError
+        self.transport = None
+        transport.set_protocol(heir)
+        if not transport.is_reading():
+            transport.resume_reading()
+        self.connection_lost(None)
+        return transport
 
     def data_received(self, data: bytes) -> None:
         """Hand on what arrived, unless it makes the head too large."""
         if self._unwanted >= 0 and self._is_too_much(len(data)):
             return
         if not self._is_busy and self._size >= 0:
-            self._crowd.expect(self)
+            self.crowd.expect(self)
             if status := self._measure(data):
-                self._crowd.noise.note("malformed requests refused", reason=status.phrase, address=self.address)
+                self.crowd.noise.note("malformed requests refused", reason=status.phrase, address=self.address)
                 self.turn_away(status)
                 return
         super().data_received(data)
@@ -144,7 +160,7 @@ class Connection(web.RequestHandler):
     def begin(self) -> None:
         """A request's head is complete; its handler runs."""
         self._is_busy = True
-        self._crowd.work(self)
+        self.crowd.work(self)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -161,7 +177,7 @@ class Connection(web.RequestHandler):
             self._rest()
         else:
             self._unwanted = 0
-            self._crowd.rest(self)
+            self.crowd.rest(self)
             content.on_eof(self._rest)
         return outcome
 
@@ -169,7 +185,7 @@ class Connection(web.RequestHandler):
         if self._is_busy and self.transport is not None:
             self._is_busy, self._unwanted = False, -1
             self._begin_head()
-            self._crowd.rest(self)
+            self.crowd.rest(self)
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Go on after a pause; aiohttp asks for it with each body that was read, and mostly there was none."""
@@ -179,11 +195,11 @@ class Connection(web.RequestHandler):
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
         super().pause_writing()
-        self._crowd.stall(self, self.unsent)
+        self.crowd.stall(self, self.unsent)
 
     def resume_writing(self) -> None:
         """It has caught up."""
-        self._crowd.flow(self)
+        self.crowd.flow(self)
         super().resume_writing()
 
     def handle_error(
@@ -199,7 +215,7 @@ class Connection(web.RequestHandler):
                 raise ConnectionResetError from exc
             super().handle_error(request, status, exc, message)  # logs it, and raises where an answer has begun
             return _fault()
-        self._crowd.noise.note("malformed requests refused", reason=type(exc).__name__, address=self.address)
+        self.crowd.noise.note("malformed requests refused", reason=type(exc).__name__, address=self.address)
         response = web.Response(status=400, text="Bad Request\n", headers=SECURITY)
         response.force_close()
         return response
@@ -232,7 +248,7 @@ class Connection(web.RequestHandler):
     def expire(self) -> None:
         """The head did not come in time: say so to who has begun one, and hang up on who has not."""
         if self._size and not self._is_refused:
-            self._crowd.noise.note("slow requests refused", address=self.address)
+            self.crowd.noise.note("slow requests refused", address=self.address)
             self.turn_away(HTTPStatus.REQUEST_TIMEOUT)
         else:
             self.abort()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -17,13 +18,13 @@ from mcp.shared.inbound import InboundLadderRejection, classify_inbound_request
 from mcp_types import PROTOCOL_VERSION_META_KEY
 
 from gateway.context import Call
-from gateway.errors import GatewayError, ProtocolError, RateLimited, to_wire
+from gateway.errors import ProtocolError, RateLimited, Refused, Wire, to_wire
 from gateway.server import mcp
-from gateway.server.auditing import note_denial
-from gateway.server.background import Background
 from gateway.server.door import new_correlation_id
-from gateway.server.endpoint import Endpoint
+from gateway.server.ending import cut_off, note_failure, note_result
+from gateway.server.endpoint import Endpoint, find_endpoint
 from gateway.server.events import Kind
+from gateway.server.front import Front
 from gateway.server.jsonrpc import (
     INVALID_REQUEST,
     Message,
@@ -33,12 +34,14 @@ from gateway.server.jsonrpc import (
     parse,
     result_bytes,
 )
+from gateway.server.listener import LAST_WORD
+from gateway.server.live import Live
 from gateway.server.local import Identity
+from gateway.server.outlet import reporter
 from gateway.server.pipe import Pipe
+from gateway.server.pipe_way import Way
 from gateway.server.record import Record
-from gateway.server.snapshot import Snapshot
-from gateway.server.transport import ASSUMED_VERSION, reporter
-from gateway.server.watch import Watch
+from gateway.server.transport import ASSUMED_VERSION
 from gateway.telemetry import logs
 from gateway.telemetry.methods import known_method
 from gateway.tools.comments import user_hash
@@ -50,15 +53,13 @@ _LONG: Final = 3600.0
 _log: Final = logging.getLogger("gateway.server")
 
 
-class _Line:
-    """The way back of one request: the pipe, which all of them share."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The door in the configuration of the moment."""
 
-    def __init__(self, pipe: Pipe) -> None:
-        self.notify = pipe.notify
-        self.tell = pipe.write
-
-    async def keep_alive(self) -> None:
-        """A pipe needs none."""
+    front: Front
+    endpoint: Endpoint
+    server: mcp.McpServer
 
 
 class Conversation:
@@ -66,32 +67,23 @@ class Conversation:
 
     Args:
         pipe: the client.
-        snapshot: what is served.
-        endpoint: the door.
+        live: the configuration in force, one after the other.
+        base_url: the listener's, which tokens may be for.
+        toolset: whose tools are served; all of them when empty.
         identity: who the client is.
-        background: where a write goes on that was cancelled.
-        watch: is told of every request.
+
+    Attributes:
+        live: as given.
     """
 
-    def __init__(
-        self,
-        pipe: Pipe,
-        snapshot: Snapshot,
-        endpoint: Endpoint,
-        identity: Identity,
-        background: Background,
-        watch: Watch,
-    ) -> None:
+    def __init__(self, pipe: Pipe, live: Live, base_url: str, toolset: str, identity: Identity) -> None:
+        self.live = live
         self._pipe = pipe
-        self._snapshot = snapshot
-        self._endpoint = endpoint
+        self._base_url = base_url
+        self._toolset = toolset
         self._identity = identity
-        self._background = background
-        self._watch = watch
-        self._admission = snapshot.admission
-        self._listening = snapshot.listening
-        self._announcements = snapshot.listening.announcements
-        self._server = mcp.build_server(endpoint.about, tells_of_changes=True)
+        self._announcements = live.current.snapshot.listening.announcements
+        self._place: _Place | None = None
         self._version = ASSUMED_VERSION
         self._is_greeted = False
         self._is_hurried = False
@@ -110,8 +102,7 @@ class Conversation:
     async def _receive(self, line: bytes | None, group: asyncio.TaskGroup) -> None:
         try:
             if line is None:
-                limit = self._snapshot.settings.server.max_request_bytes
-                raise ProtocolError(INVALID_REQUEST, f"The message is larger than {limit} bytes.")
+                raise ProtocolError(INVALID_REQUEST, f"The message is larger than {self._pipe.limit} bytes.")
             message = parse(line)
             if message.id is None:
                 return self._take_note(message)
@@ -119,9 +110,9 @@ class Conversation:
                 raise ProtocolError(INVALID_REQUEST, "A request with this id is still running.")
             if len(self._running) >= MAX_REQUESTS:
                 text = f"You have {MAX_REQUESTS} requests running, and no more at once; let one end first."
-                return await self._write(_error(message.id, RateLimited(1.0, "requests", text)))
+                return await self._write(_error(message.id, to_wire(RateLimited(1.0, "requests", text))))
         except ProtocolError as error:
-            return await self._write(_error(None, error))
+            return await self._write(_error(None, to_wire(error)))
         task = group.create_task(self._serve(message))
         self._running[message.id] = task
         task.add_done_callback(partial(self._forget, message.id))
@@ -143,46 +134,74 @@ class Conversation:
         correlation_id = new_correlation_id()
         logs.correlation_id.set(correlation_id)
         record = Record("", "local", method=known_method(message.method))
-        trace = self._watch.begin({})
+        watch, front = self.live.watch, self.live.current
+        trace = watch.begin({})
+        front.enter()
         try:
-            body = await self._answer(message, correlation_id, record)
+            body = await self._answer(front, message, correlation_id, record)
         except asyncio.CancelledError:
             record.outcome = "cancelled"
             raise
         finally:
-            self._watch.end(record, trace, correlation_id, "stdio")
+            front.leave()
+            watch.end(record, trace, correlation_id, "stdio")
         await self._write(body)
 
-    async def _answer(self, message: Message, correlation_id: str, record: Record) -> bytes:
-        snapshot, deadline = self._snapshot, asyncio.get_running_loop().time()
+    async def _answer(self, front: Front, message: Message, correlation_id: str, record: Record) -> bytes:
         exchange: mcp.Exchange | None = None
+        task = asyncio.current_task()
+        front.background.enter(task)
         try:
-            principal = await self._identity.principal(snapshot)
-            record.client = principal.client_id or user_hash(principal)
-            await self._admission.admit(principal)
-            outlet, is_modern = _Line(self._pipe), _is_modern(message)
-            deadline += snapshot.settings.server.call_timeout
-            call = Call(correlation_id, principal, deadline, reporter(outlet, message), record.marks)
-            catalog, admission = self._endpoint.catalog(snapshot), self._admission
-            exchange = mcp.Exchange(
-                call, snapshot, catalog, outlet, self._background, admission, self._listening, is_modern
-            )
-            exchange.address = record.address
-            result = await mcp.handle(self._server, exchange, message, self._version_of(message, is_modern))
+            place = self._find_place(front)
+            exchange = await self._begin(place, message, correlation_id, record)
+            version = self._version_of(message, exchange.is_modern)
+            result = await mcp.handle(place.server, exchange, message, version)
             self._note(message, result)
-            record.tool = exchange.tool
-            if exchange.result is not None:
-                record.outcome, record.rows = exchange.result.code or "ok", exchange.result.row_count
-                record.detail = exchange.result.detail
+            note_result(exchange, record)
             return result_bytes(message.id, result)
+        except asyncio.CancelledError:
+            if not front.background.is_over:
+                raise
+            return _error(message.id, note_failure(cut_off(exchange), message, exchange, record))
         except Exception as error:  # noqa: BLE001 - whatever failed, the client gets an answer that says nothing of it
-            if not isinstance(error, GatewayError):
-                _log.exception("request failed inside the gateway")
-            if exchange is not None:
-                note_denial(error, exchange, message)
-            record.outcome, record.detail = str(to_wire(error).code), getattr(error, "detail", "")
-            record.limit = error.limit if isinstance(error, RateLimited) else ""
-            return _error(message.id, error)
+            return _error(message.id, note_failure(error, message, exchange, record))
+        finally:
+            front.background.leave(task)
+            record.tool = exchange.tool if exchange is not None else ""
+
+    async def _begin(self, place: _Place, message: Message, correlation_id: str, record: Record) -> mcp.Exchange:
+        """Let the client in, with what it asks."""
+        snapshot, deadline = place.front.snapshot, asyncio.get_running_loop().time()
+        principal = await self._identity.principal(snapshot, place.endpoint)
+        record.client = principal.client_id or user_hash(principal)
+        await snapshot.admission.admit(principal)
+        way = Way(self._pipe)
+        deadline += snapshot.settings.server.call_timeout
+        call = Call(correlation_id, principal, deadline, reporter(way, message), record.marks)
+        return mcp.Exchange(
+            call,
+            snapshot,
+            place.endpoint.catalog(snapshot),
+            way,
+            place.front.background,
+            snapshot.admission,
+            snapshot.listening,
+            _is_modern(message),
+            address=record.address,
+        )
+
+    def _find_place(self, front: Front) -> _Place:
+        """The door as the configuration has it, looked for once in each.
+
+        Raises:
+            Refused: it has none of this name any more.
+        """
+        if self._place is None or self._place.front is not front:
+            endpoint = find_endpoint(front.snapshot.settings, self._base_url, self._toolset)
+            if endpoint is None:
+                raise Refused(404, "This toolset is not configured any more; start with another one.")
+            self._place = _Place(front, endpoint, mcp.build_server(endpoint.about, tells_of_changes=True))
+        return self._place
 
     def _version_of(self, message: Message, is_modern: bool) -> str:
         if not is_modern:
@@ -222,11 +241,16 @@ class Conversation:
         return bool(self._running) and not self._is_hurried and not self._pipe.is_deaf
 
     async def _finish(self) -> None:
-        """Answer what runs, as long as somebody reads it and within the grace; then cancel it."""
+        """Answer what runs, as long as somebody reads it and within the grace; then say that it is cut off."""
         loop = asyncio.get_running_loop()
-        self._background.deadline = loop.time() + self._snapshot.settings.server.shutdown_grace
-        while self._may_wait() and loop.time() < self._background.deadline:
+        grace = self.live.current.snapshot.settings.server.shutdown_grace
+        until = loop.time() + grace
+        self.live.stop(grace)
+        while self._may_wait() and loop.time() < until:
             await asyncio.wait(self._running.values(), timeout=_POLL)
+        self.live.cut()
+        if self._running and not self._pipe.is_deaf:
+            await asyncio.wait(self._running.values(), timeout=LAST_WORD)
         for task in list(self._running.values()):
             task.cancel()
 
@@ -236,6 +260,5 @@ def _is_modern(message: Message) -> bool:
     return isinstance(meta, dict) and PROTOCOL_VERSION_META_KEY in meta
 
 
-def _error(identifier: RequestId | None, error: BaseException) -> bytes:
-    wire = to_wire(error)
+def _error(identifier: RequestId | None, wire: Wire) -> bytes:
     return error_bytes(identifier, wire.code, wire.message, wire.data)

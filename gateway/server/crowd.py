@@ -86,11 +86,12 @@ class Crowd:
         self._full = Noise(60.0)
         self._header_timeout = header_timeout
         self._grace = min(1.0, header_timeout / 2)
-        self._members: set[object] = set()
+        self._members: set[Peer] = set()
         self._silent: dict[object, tuple[Callable[[], object], float]] = {}
         self._idle: dict[object, Callable[[], object]] = {}
         self._expected: dict[Peer, float] = {}
         self._stalled: dict[Peer, tuple[float, int]] = {}
+        self._emptied: asyncio.Event | None = None
 
     @property
     def open(self) -> int:
@@ -156,6 +157,19 @@ class Crowd:
         self.work(peer)
         self.flow(peer)
         self._members.discard(peer)
+        if self._emptied is not None and not self._members:
+            self._emptied.set()
+
+    async def until_empty(self, deadline: float) -> None:
+        """Wait until nobody is left; at the event loop's time `deadline`, whoever is left is closed."""
+        self._emptied = asyncio.Event()
+        try:
+            async with asyncio.timeout_at(deadline):
+                if self._members:
+                    await self._emptied.wait()
+        except TimeoutError:
+            for peer in list(self._members):
+                peer.abort()
 
     async def watch(self) -> None:
         """Close what is late, until cancelled."""

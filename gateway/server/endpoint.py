@@ -77,3 +77,8 @@ def endpoints(settings: GatewaySettings, base_url: str) -> Iterable[Endpoint]:
         own = base_url + path_of(name)
         about = " ".join(filter(None, (toolset.title and f"{toolset.title}:", toolset.description)))
         yield Endpoint(name, own, audiences(own), toolset.title, about)
+
+
+def find_endpoint(settings: GatewaySettings, base_url: str, toolset: str) -> Endpoint | None:
+    """The door of one toolset, the whole when it is empty; None when there is none."""
+    return next((each for each in endpoints(settings, base_url) if each.toolset == toolset), None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 SETTLE: Final = 0.2
 """Seconds from an announcement to the events; what is announced meanwhile is part of it, as by a source that learns."""
@@ -24,8 +24,18 @@ class Kind(StrEnum):
     TOOLS = "toolsListChanged"
 
 
+class Hearer(Protocol):
+    """One who is told."""
+
+    def tell(self, kind: Kind) -> None:
+        """Something changed; never blocks."""
+
+    def end(self) -> None:
+        """There will be no more events."""
+
+
 class Listener:
-    """One who listens. Made by `Announcements.join`; used by one task."""
+    """A task that listens. Made by `Announcements.join`."""
 
     __slots__ = ("_pending", "_wake", "is_ended", "kinds")
 
@@ -77,13 +87,13 @@ class Announcements:
 
     def __init__(self, serving: object) -> None:
         self.serving = serving
-        self._listeners: dict[Listener, None] = {}
+        self._hearers: dict[Hearer, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
 
     def __len__(self) -> int:
         """How many listen."""
-        return len(self._listeners)
+        return len(self._hearers)
 
     def learned(self, configuration: object) -> None:
         """Say that a database told what its results look like; of no interest while another configuration serves."""
@@ -94,38 +104,43 @@ class Announcements:
         """Say that `tools/list` answers otherwise than before, for some callers at least; never blocks."""
         # A change that comes while an earlier one is still being passed on begins anew after it: whoever was told
         # already may have looked again before this change.
-        if self._timer is None and self._listeners and not self._is_closed:
+        if self._timer is None and self._hearers and not self._is_closed:
             self._timer = asyncio.get_running_loop().call_later(SETTLE, self._begin)
 
     def join(self, kinds: tuple[Kind, ...]) -> Listener:
         """Listen, until `leave`."""
         listener = Listener(kinds)
-        if self._is_closed:
-            listener.end()
-        self._listeners[listener] = None
+        self.add(listener)
         return listener
 
-    def leave(self, listener: Listener) -> None:
-        """Listen no more."""
-        del self._listeners[listener]
+    def add(self, hearer: Hearer) -> None:
+        """Tell someone, until `leave`; of the end at once where it has come already."""
+        self._hearers[hearer] = None
+        if self._is_closed:
+            hearer.end()
+
+    def leave(self, hearer: Hearer) -> None:
+        """Tell someone no more; harmless when it is not told."""
+        self._hearers.pop(hearer, None)
 
     def close(self) -> None:
         """End every listener, after what was announced and not yet told."""
+        is_due = self._timer is not None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            for listener in self._listeners:
-                listener.tell(Kind.TOOLS)
         self._is_closed = True
-        for listener in self._listeners:
-            listener.end()
+        for hearer in list(self._hearers):
+            if is_due:
+                hearer.tell(Kind.TOOLS)
+            hearer.end()
 
     def _begin(self) -> None:
         self._timer = None
-        self._pass_on(list(self._listeners))
+        self._pass_on(list(self._hearers))
 
-    def _pass_on(self, remaining: list[Listener]) -> None:
-        for listener in remaining[:_AT_ONCE]:
-            listener.tell(Kind.TOOLS)
+    def _pass_on(self, remaining: list[Hearer]) -> None:
+        for hearer in remaining[:_AT_ONCE]:
+            hearer.tell(Kind.TOOLS)
         if rest := remaining[_AT_ONCE:]:
             asyncio.get_running_loop().call_later(_PAUSE, self._pass_on, rest)

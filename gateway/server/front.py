@@ -53,13 +53,21 @@ class Front:
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Whatever is asked; counted, so that nothing is closed under a call."""
-        self._users += 1
+        self.enter()
         try:
             return await self._routes.serve(request)
         finally:
-            self._users -= 1
-            if self._emptied is not None and not self._users:
-                self._emptied.set()
+            self.leave()
+
+    def enter(self) -> None:
+        """Someone comes in, and is waited for until `leave`."""
+        self._users += 1
+
+    def leave(self) -> None:
+        """Someone has left."""
+        self._users -= 1
+        if self._emptied is not None and not self._users:
+            self._emptied.set()
 
     async def retire(self, limit: float) -> None:
         """Wait until the last call has left, writes that outlive their clients included; then close.

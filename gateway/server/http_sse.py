@@ -14,13 +14,14 @@ from gateway.context import Call, Principal
 from gateway.server.endpoint import Endpoint
 from gateway.server.headers import Headers
 from gateway.server.jsonrpc import Message, RequestId, result_bytes
+from gateway.server.outlet import reporter
 from gateway.server.record import Record
 from gateway.server.sessions import Owner, Session, Sessions, owner_of
 from gateway.server.sessions_http import expiry, with_changes
 from gateway.server.sessions_reader import Reader, frame
 from gateway.server.sessions_work import Brief, Work
 from gateway.server.snapshot import Snapshot
-from gateway.server.transport import Outcome, Transport, receive, reporter
+from gateway.server.transport import Outcome, Transport, receive
 
 VERSION: Final = "2024-11-05"
 _CANCELLED: Final = "notifications/cancelled"
@@ -105,12 +106,14 @@ class SseStreams:
         self._sessions.enter(session)
         session.reader.until = expiry(principal, snapshot.settings)
         session.reader.push(f"event: endpoint\ndata: {session.path}?sessionId={session.id}\n\n".encode())
-        try:
-            own = {"X-Request-ID": correlation_id}
-            return await session.reader.serve(request, own, self._headers)
-        finally:
+
+        def over() -> None:
             record.outcome = session.reader.reason or record.outcome
             self._sessions.end(session)
+            record.end()
+
+        record.goes_on, record.status = True, 200
+        return await session.reader.open(request, {"X-Request-ID": correlation_id}, self._headers, over)
 
 
 class SseMessages:

@@ -36,11 +36,6 @@ class Message:
     params: Mapping[str, Any] | None
     body: Mapping[str, Any]
 
-    def forget(self) -> None:
-        """Let go of the content, of which a request that lasts for hours needs no more."""
-        object.__setattr__(self, "params", None)
-        object.__setattr__(self, "body", {})
-
 
 def _exact(text: str) -> Decimal:
     number = Decimal(text)

@@ -22,6 +22,8 @@ from gateway.server.routes import Handler
 from gateway.server.tls import Certificates
 
 BACKLOG: Final = 1024
+LAST_WORD: Final = 2.0
+"""Seconds that clients have at the very end to take the answers to what was stopped."""
 _AT_ONCE: Final = 64
 _PAUSE: Final = 0.1
 _log: Final = logging.getLogger("gateway.server")
@@ -67,7 +69,7 @@ async def listen(
     grace: float,
     certificates: Certificates | None = None,
 ) -> AsyncIterator[None]:
-    """Accept connections while the block runs; then wait `grace` seconds for what is being served.
+    """Accept connections while the block runs; then wait `grace` seconds for what is being served, and a moment more.
 
     Args:
         serve: answers each request.
@@ -87,7 +89,9 @@ async def listen(
             yield
     finally:
         listener.close()
-        await runner.cleanup()
+        deadline = asyncio.get_running_loop().time() + grace + LAST_WORD
+        # Together, since the runner would give a client that does not read as long again as it gave the work.
+        await asyncio.gather(runner.cleanup(), crowd.until_empty(deadline))
 
 
 @asynccontextmanager

@@ -136,7 +136,8 @@ class Live:
     def _swap(self, front: Front) -> None:
         retired, self.current = self.current, front
         self._sessions.configure(front.snapshot.settings.features)
-        self._sessions.end_streams()  # clients come back, and are judged by what is in force now
+        if _entrance(retired.snapshot.settings) != _entrance(front.snapshot.settings):
+            self._sessions.end_streams()  # clients come back, and are judged by what is in force now
         front.snapshot.listening.announcements.serving = front.snapshot.parts
         task = asyncio.create_task(retired.retire(retired.snapshot.settings.server.call_timeout + _MARGIN))
         self._retiring[task] = retired
@@ -151,10 +152,14 @@ class Live:
         """Be unready from now on; what runs has `grace` seconds left."""
         self.health.is_stopping = True
         deadline = asyncio.get_running_loop().time() + grace
-        self.current.background.deadline = deadline
         self._sessions.stop(deadline)
-        for front in self._retiring.values():
-            front.background.deadline = min(front.background.deadline, deadline)
+        for front in (self.current, *self._retiring.values()):
+            front.background.stop(deadline)
+
+    def cut(self) -> None:
+        """Let everything that runs be answered now."""
+        for front in (self.current, *self._retiring.values()):
+            front.background.cut()
 
     async def close(self) -> None:
         """Close everything; the listener accepts no more and has waited for what it was serving."""
@@ -175,6 +180,11 @@ async def _settle(snapshot: Snapshot, before: Snapshot, limit: float) -> None:
 def _shapes(snapshot: Snapshot) -> dict[str, dict[str, object]]:
     """What is known of the tools' results, which `tools/list` tells."""
     return {name: dict(source.shapes) for name, source in snapshot.sources.items()}
+
+
+def _entrance(settings: GatewaySettings) -> tuple[object, ...]:
+    """What decides who comes in, and where."""
+    return settings.auth, settings.server, settings.features, tuple(settings.toolsets)
 
 
 def _published(settings: GatewaySettings) -> tuple[object, ...]:

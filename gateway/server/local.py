@@ -32,16 +32,18 @@ class Identity:
     Args:
         token: an access token; "" where the operating system's word is to do.
         user: whom the process runs as.
-        endpoint: the door that it came through.
     """
 
-    def __init__(self, token: str, user: str, endpoint: Endpoint) -> None:
+    def __init__(self, token: str, user: str) -> None:
         self._token = token
         self._user = user
-        self._endpoint = endpoint
 
-    async def principal(self, snapshot: Snapshot) -> Principal:
+    async def principal(self, snapshot: Snapshot, endpoint: Endpoint) -> Principal:
         """Who asks, with everything that the scopes imply; asked for every request, since tokens expire.
+
+        Args:
+            snapshot: the configuration of the moment.
+            endpoint: the door that it came through.
 
         Raises:
             Unauthenticated: the token does not verify, or there is neither a token nor a policy for this user.
@@ -49,7 +51,7 @@ class Identity:
         """
         if self._token:
             principal = snapshot.verifier.known(self._token) or await snapshot.verifier.verify(self._token)
-            self._endpoint.check(principal)
+            endpoint.check(principal)
         else:
             principal = await self._local(snapshot)
         return snapshot.scopes.enlarge(principal)

@@ -95,6 +95,11 @@ class Exchange:
             self._called = self.catalog.require(name, self.call.principal, arguments)
         return self._called
 
+    @property
+    def writes(self) -> bool:
+        """Whether it is the call of a tool that writes."""
+        return self._called is not None and self._called.statement.writes
+
 
 Context = ServerRequestContext[Snapshot, Exchange]
 
@@ -117,7 +122,7 @@ async def _call_tool(exchange: Exchange, params: Mapping[str, Any], version: str
     tracing.current().enter(params.get("_meta"))
     started = time.perf_counter()
     work = _run(exchange, tool, arguments)
-    must_finish = tool.statement.writes and not exchange.is_modern
+    must_finish = exchange.writes and not exchange.is_modern
     try:
         result = await (exchange.background.see_through(work) if must_finish else work)
     except asyncio.CancelledError:
@@ -279,8 +284,8 @@ async def handle(server: McpServer, exchange: Exchange, message: Message, versio
         if message.method == listen.METHOD and version in MODERN_PROTOCOL_VERSIONS:
             validate_client_request(message.method, version, message.params)
             principal, settings = exchange.call.principal, exchange.snapshot.settings
-            meta = await exchange.listening.serve(principal, exchange.outlet, message, settings)
-            return {"resultType": "complete", "_meta": meta | {SERVER_INFO_META_KEY: _SERVER_INFO}}
+            about = {SERVER_INFO_META_KEY: _SERVER_INFO}
+            return await exchange.listening.serve(principal, exchange.outlet, message, settings, about)
         if message.method == "tools/list" and "cursor" not in (message.params or {}):
             return await _listed(server, exchange, message, version)
         return await _dispatch(server, exchange, message, version)

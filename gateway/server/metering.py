@@ -58,7 +58,7 @@ class House:
         yield from _audit(snapshot.audit)
         yield Reading(known.RATE_FALLBACKS, (), snapshot.admission.fallbacks)
         yield Reading(known.CLIENTS, (), snapshot.admission.remembered)
-        yield Reading(known.LISTENERS, (), len(snapshot.listening.announcements))
+        yield Reading(known.LISTENERS, (), len(snapshot.listening))
         if snapshot.redis is not None:
             yield Reading(known.REDIS_UP, (), float(snapshot.redis.is_up))
         for source in snapshot.sources.values():

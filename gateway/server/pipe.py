@@ -27,12 +27,15 @@ class Pipe:
         source: read from.
         sink: written to.
         limit: bytes of a line; a longer one is thrown away and comes as None.
+
+    Attributes:
+        limit: as given.
     """
 
     def __init__(self, source: int, sink: int, limit: int) -> None:
         self._source = source
         self._sink = sink
-        self._limit = limit
+        self.limit = limit
         self._loop = asyncio.get_running_loop()
         self._incoming: asyncio.Queue[bytes | None] = asyncio.Queue(_READ_AHEAD)
         self._outgoing: queue.SimpleQueue[tuple[bytes, asyncio.Future[None]]] = queue.SimpleQueue()
@@ -61,9 +64,18 @@ class Pipe:
 
     def notify(self, line: bytes) -> None:
         """Write a line soon, unless too many wait already."""
-        if self._notified < MAX_PENDING:
-            self._notified += 1
-            self._enqueue(line).add_done_callback(self._was_notified)
+        if self.keeps_up:
+            self.post(line)
+
+    def post(self, line: bytes) -> None:
+        """Write a line soon."""
+        self._notified += 1
+        self._enqueue(line).add_done_callback(self._was_notified)
+
+    @property
+    def keeps_up(self) -> bool:
+        """Whether a notification would be written, and not dropped."""
+        return self._notified < MAX_PENDING
 
     @property
     def is_deaf(self) -> bool:
@@ -102,12 +114,12 @@ class Pipe:
                 *whole, rest = chunk.split(b"\n")
                 for piece in whole:
                     held += piece
-                    line = None if is_too_long or len(held) > self._limit else bytes(held)
+                    line = None if is_too_long or len(held) > self.limit else bytes(held)
                     held, is_too_long = bytearray(), False
                     if (line is None or line.strip()) and not self._take(line):
                         return
                 held += rest
-                if len(held) > self._limit:
+                if len(held) > self.limit:
                     held, is_too_long = bytearray(), True
             if held.strip() and not self._take(bytes(held)):
                 return

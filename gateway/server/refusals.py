@@ -12,6 +12,7 @@ from gateway.errors import (
     InsufficientScope,
     RateLimited,
     Refused,
+    ShuttingDown,
     Unauthenticated,
     to_wire,
     whole_seconds,
@@ -52,7 +53,7 @@ class Refusals:
                 return {"WWW-Authenticate": value}
             case RateLimited():
                 return {"Retry-After": str(whole_seconds(error.retry_after))}
-            case IdentityProviderUnavailable() | Refused(status=503):
+            case IdentityProviderUnavailable() | ShuttingDown() | Refused(status=503):
                 return {"Retry-After": "5"}
             case Refused(status=405):
                 return {"Allow": self._methods}

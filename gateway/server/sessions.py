@@ -15,7 +15,7 @@ from typing import Final
 
 from gateway.config.features import FeatureSettings
 from gateway.context import Principal
-from gateway.errors import ProtocolError, RateLimited, Refused
+from gateway.errors import ProtocolError, RateLimited, Refused, ShuttingDown
 from gateway.server.jsonrpc import INVALID_REQUEST, RequestId
 from gateway.server.sessions_events import EventBudget, Log
 from gateway.server.sessions_work import Work
@@ -190,10 +190,11 @@ class Sessions:
 
         Raises:
             RateLimited: all of this owner's are busy.
-            Refused: 503 when all of all owners are, or the process stops.
+            Refused: 503 when all of all owners are.
+            ShuttingDown: the process stops.
         """
         if self._is_stopping:
-            raise Refused(503, _STOPPING)
+            raise ShuttingDown(_STOPPING)
         owned = self._of_owner.get(session.owner)
         if owned and not self._make_room(owned, self.settings.max_sessions_per_client):
             raise RateLimited(_BUSY_SECONDS, "concurrency", _TOO_MANY)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from aiohttp import hdrs, web
@@ -23,13 +23,14 @@ from gateway.errors import Refused
 from gateway.server.endpoint import Endpoint
 from gateway.server.headers import Headers
 from gateway.server.jsonrpc import Message, result_bytes
+from gateway.server.outlet import reporter
 from gateway.server.record import Record
 from gateway.server.sessions import Sessions, StreamableSession, owner_of
 from gateway.server.sessions_events import Stream
 from gateway.server.sessions_reader import Reader
 from gateway.server.sessions_work import Brief, Work
 from gateway.server.snapshot import Snapshot
-from gateway.server.transport import Outcome, Transport, accepts, receive, reporter
+from gateway.server.transport import Outcome, Transport, accepts, receive
 
 SESSION_ID: Final = "Mcp-Session-Id"
 STREAM_AFTER: Final = 1.0
@@ -126,7 +127,7 @@ class SessionTransport:
             if request.method != "POST":
                 raise Refused(405, f"{request.method} is for sessions of revisions before 2026-07-28.")
             return await self._stateless.serve(request, snapshot, principal, correlation_id, record)
-        session = self._session(request, principal, version)
+        session = self._session(request, principal)
         headers = {"X-Request-ID": correlation_id}
         if request.method == "POST":
             message, deadline = await receive(request, snapshot, record)
@@ -141,16 +142,14 @@ class SessionTransport:
             return web.Response(status=204, headers=headers)
         return await self._get(request, session, principal, snapshot.settings, headers, record)
 
-    def _session(self, request: web.BaseRequest, principal: Principal, version: str | None) -> StreamableSession | None:
-        """The session that a request names, None when it names none."""
+    def _session(self, request: web.BaseRequest, principal: Principal) -> StreamableSession | None:
+        """The session that a request names, None when it names none; its revision counts, whatever a header says."""
         identifiers = request.headers.getall(SESSION_ID, [])
         if not identifiers:
             return None
         session = self._sessions.find(identifiers, principal, self._endpoint.path)
         if not isinstance(session, StreamableSession):
             raise TypeError("a session of another transport has the path of this one")
-        if version is not None and version != session.version:
-            raise Refused(400, f"MCP-Protocol-Version must be {session.version}, as initialize agreed.")
         return session
 
     async def _initialize(self, message: Message, call: Call, snapshot: Snapshot, record: Record) -> web.Response:
@@ -201,17 +200,23 @@ class SessionTransport:
         )
         session.begin(message.id, work)
         self._stateless.adopt(work.task)
+
+        def left() -> None:
+            """The client reads no more: what runs goes on where it may come back, and has its log line by itself."""
+            if reply.outcome is None and not reply.is_resumable:
+                work.cancel()
+
         try:
             await reply.until_decided()
-            if reply.reader is not None:
-                return await self._stream(request, session, reply.reader, headers, record)
+        except BaseException:
+            left()
+            raise
+        if reply.reader is None:
             return reply.response(headers)
-        finally:
-            if reply.outcome is None:  # the client has left before the end
-                if reply.is_resumable:
-                    record.goes_on, record.status, record.outcome = True, 200, "ok"
-                else:
-                    work.cancel()
+        if reply.outcome is None:
+            record.goes_on, record.status = True, 200
+            return await self._stream(request, session, reply.reader, headers, left)
+        return await self._logged(request, session, reply.reader, headers, record)
 
     async def _get(
         self,
@@ -229,9 +234,9 @@ class SessionTransport:
         last_event_id = request.headers.get(_LAST_EVENT_ID)
         reader = session.log.listen() if last_event_id is None else session.log.resume(last_event_id)
         reader.until = expiry(principal, settings)
-        return await self._stream(request, session, reader, headers, record)
+        return await self._logged(request, session, reader, headers, record)
 
-    async def _stream(
+    async def _logged(
         self,
         request: web.BaseRequest,
         session: StreamableSession,
@@ -239,12 +244,29 @@ class SessionTransport:
         headers: dict[str, str],
         record: Record,
     ) -> web.StreamResponse:
-        try:
-            return await reader.serve(request, headers, self._headers)
-        finally:
+        """A stream whose end is the end of the request in the log."""
+
+        def gone() -> None:
             record.outcome = reader.reason or record.outcome
+            record.end()
+
+        record.goes_on, record.status = True, 200
+        return await self._stream(request, session, reader, headers, gone)
+
+    async def _stream(
+        self,
+        request: web.BaseRequest,
+        session: StreamableSession,
+        reader: Reader,
+        headers: dict[str, str],
+        gone: Callable[[], None],
+    ) -> web.StreamResponse:
+        def over() -> None:
             session.log.detach(reader)
             session.touched = asyncio.get_running_loop().time()
+            gone()
+
+        return await reader.open(request, headers, self._headers, over)
 
 
 class _Nowhere(Brief):

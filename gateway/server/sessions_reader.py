@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
 
 from gateway.server.headers import Headers
+from gateway.server.stream import COMMENT, HEADERS, Stream, begin
 
 KEEP_ALIVE: Final = 15.0
 """Seconds between comment lines on a silent stream."""
@@ -17,13 +18,6 @@ WRITE_SECONDS: Final = 30.0
 MAX_WAITING_BYTES: Final = 1 << 20
 """Bytes that wait for a client, beside the one message that may always wait."""
 _BEHIND: Final = 64
-_COMMENT: Final = b": keep-alive\n\n"
-
-_HEADERS: Final = {
-    "Content-Type": "text/event-stream",
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",
-}
 
 
 def frame(message: bytes, name: str = "") -> bytes:
@@ -33,20 +27,22 @@ def frame(message: bytes, name: str = "") -> bytes:
 
 
 class Reader:
-    """What waits for one connection, and the loop that writes it.
+    """What waits for one connection; written as fast as its client takes it.
 
     Attributes:
         until: the event loop's time at which the stream ends at the latest.
         reason: why the connection was given up, in a stable word for the log line; empty while it was not.
     """
 
-    __slots__ = ("_is_ending", "_size", "_waiting", "_wake", "reason", "until")
+    __slots__ = ("_gone", "_is_ending", "_is_stalled", "_size", "_stream", "_timer", "_waiting", "reason", "until")
 
     def __init__(self) -> None:
-        self._waiting: deque[bytes] = deque()
+        self._waiting: list[bytes] = []  # a deque that is empty has room for 64
         self._size = 0
-        self._wake = asyncio.Event()
-        self._is_ending = False
+        self._stream: Stream | None = None
+        self._gone: Callable[[], None] = lambda: None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_ending = self._is_stalled = False
         self.reason = ""
         self.until = float("inf")
 
@@ -73,76 +69,101 @@ class Reader:
             return False
         self._waiting.append(chunk)
         self._size += len(chunk)
-        self._wake.set()
+        self.flow()
         return True
 
     def end(self) -> None:
         """End the stream after what waits."""
         self._is_ending = True
-        self._wake.set()
+        self.flow()
 
     def cut(self, reason: str) -> None:
         """Give the connection up at once."""
         self.reason = self.reason or reason
         self._waiting.clear()
         self._size = 0
-        self._wake.set()
+        if self._stream is not None:
+            self._stream.abort()
 
-    async def serve(self, request: web.BaseRequest, own: dict[str, str], headers: Headers) -> web.StreamResponse:
-        """Write until the end.
+    async def open(
+        self, request: web.BaseRequest, own: dict[str, str], headers: Headers, gone: Callable[[], None]
+    ) -> web.StreamResponse:
+        """Begin to write; the stream then lasts without its request.
 
         Args:
             request: whose answer this is.
             own: headers of this answer, beside those of every stream.
             headers: those of every answer.
+            gone: called once, when the connection is over.
 
         Returns:
-            The answer, whole or, where there is a `reason`, as far as it came.
+            The answer, of which only the head was sent.
+
+        Raises:
+            ConnectionError: the client has left.
         """
-        response = web.StreamResponse(headers=own | _HEADERS)
+        response = web.StreamResponse(headers=own | HEADERS)
         headers.complete(request, response)
+        self._gone = gone
         try:
-            await self._serve(request, response)
-        except TimeoutError:
-            self.cut("slow_reader")
-        except ConnectionError:
-            self.cut("disconnected")
-        if self.reason and request.transport is not None:
-            request.transport.abort()
+            self._stream = await begin(request, response, self)
+        except BaseException:
+            self.lost()
+            raise
+        if self.reason:
+            self._stream.abort()
+        self.flow()
         return response
 
-    async def _serve(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
-        async with asyncio.timeout(WRITE_SECONDS):
-            await response.prepare(request)
-        while not self.reason:
-            while self._waiting:
-                await self._write(response, self._next())
-            if self._is_ending or self.reason:
-                break
-            if not await self._woken():
-                await self._write(response, _COMMENT)
-        if not self.reason:
-            async with asyncio.timeout(WRITE_SECONDS):
-                await response.write_eof()
+    def flow(self) -> None:
+        """Write what waits, while the client takes it."""
+        stream = self._stream
+        if stream is None:
+            return
+        if stream.is_writable:
+            self._is_stalled = False
+        while self._waiting and stream.is_writable:
+            stream.write(self._next())
+        if self._is_ending and not self._waiting:
+            self._stop_timer()
+            stream.end()
+        else:
+            self._wait(stream)
+
+    def lost(self) -> None:
+        """The connection is over."""
+        if not (self._is_ending and not self._waiting):
+            self.cut("disconnected")
+        self._stream = None
+        self._stop_timer()
+        self._gone()
 
     def _next(self) -> bytes:
-        chunk = self._waiting.popleft()
+        chunk = self._waiting.pop(0)
         self._size -= len(chunk)
         return chunk
 
-    async def _write(self, response: web.StreamResponse, chunk: bytes) -> None:
-        async with asyncio.timeout(WRITE_SECONDS):
-            await response.write(chunk)
-
-    async def _woken(self) -> bool:
-        """Wait for something to do; False when it is time to show that the stream is alive."""
+    def _wait(self, stream: Stream) -> None:
+        """Look again when it was silent for long, when it does not read, or when its time is over."""
+        if self._is_stalled:
+            return  # its time runs already
+        self._stop_timer()
+        self._is_stalled = not stream.is_writable
         loop = asyncio.get_running_loop()
-        self._wake.clear()
-        try:
-            async with asyncio.timeout_at(min(loop.time() + KEEP_ALIVE, self.until)):
-                await self._wake.wait()
-        except TimeoutError:
-            if loop.time() < self.until:
-                return False
-            self._is_ending = True
-        return True
+        at = loop.time() + (WRITE_SECONDS if self._is_stalled else KEEP_ALIVE)
+        self._timer = loop.call_at(at if self._is_ending else min(at, self.until), self._look, stream)
+
+    def _look(self, stream: Stream) -> None:
+        is_late, self._is_stalled = self._is_stalled, False
+        if not self._is_ending and asyncio.get_running_loop().time() >= self.until:
+            self.end()
+        elif is_late and not stream.is_writable:
+            self.cut("slow_reader")
+        else:
+            stream.write(COMMENT)
+            self._wait(stream)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

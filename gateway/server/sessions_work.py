@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from gateway.errors import REQUEST_CANCELLED, Refused
 from gateway.server.jsonrpc import RequestId, error_bytes
+from gateway.server.outlet import Line
 from gateway.server.record import Record
+from gateway.server.stream import Owner
 from gateway.server.transport import Outcome
 
 _CANCELLED: Final = "The request was cancelled."
@@ -19,12 +21,9 @@ class Brief:
 
     __slots__ = ()
 
-    async def tell(self, message: bytes) -> None:
+    async def hold(self, owner: Owner, identifier: RequestId | None) -> Line:
         """Refuse: `subscriptions/listen` is for clients of 2026-07-28."""
         raise Refused(406, "This method is for clients of 2026-07-28.")
-
-    async def keep_alive(self) -> None:
-        """Nothing: the session's streams are kept alive by themselves."""
 
 
 class Work:

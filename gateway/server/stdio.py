@@ -8,16 +8,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from gateway.config.loader import Configuration
+from gateway.server.app import open_live
 from gateway.server.auditing import note_start, note_success
-from gateway.server.background import Background
 from gateway.server.conversation import Conversation
-from gateway.server.endpoint import endpoints
+from gateway.server.endpoint import find_endpoint
 from gateway.server.listener import StartError
 from gateway.server.local import Identity
 from gateway.server.pipe import Pipe
 from gateway.server.sinks import STDERR, open_audit
-from gateway.server.snapshot import open_snapshot
-from gateway.server.watch import open_watch
 from gateway.telemetry.audit import events
 
 _TICK: Final = 0.01
@@ -44,26 +42,22 @@ async def open_conversation(
         Unauthenticated: the client may not come in.
     """
     settings = configuration.settings
-    base_url = settings.server.public_url or f"http://127.0.0.1:{settings.server.port}"
-    found = {endpoint.toolset: endpoint for endpoint in endpoints(settings, base_url.rstrip("/"))}
-    if toolset not in found:
-        raise StartError(f"There is no toolset {toolset}; known are: {', '.join(filter(None, found)) or 'none'}.")
+    base_url = (settings.server.public_url or f"http://127.0.0.1:{settings.server.port}").rstrip("/")
+    endpoint = find_endpoint(settings, base_url, toolset)
+    if endpoint is None:
+        raise StartError(f"There is no toolset {toolset}; known are: {', '.join(settings.toolsets) or 'none'}.")
     async with AsyncExitStack() as stack:
         # A sink that writes to standard output would break into the client's messages.
         audit = await stack.enter_async_context(open_audit(configuration, stream=STDERR))
-        snapshot = await open_snapshot(configuration, audit)
-        stack.push_async_callback(snapshot.close)
-        watch = await stack.enter_async_context(open_watch(settings.telemetry, lambda: snapshot))
-        background = Background()
-        stack.push_async_callback(background.drain)
-        identity = Identity(token, user, found[toolset])
+        live, _ = await open_live(stack, configuration, audit, base_url)
+        snapshot, identity = live.current.snapshot, Identity(token, user)
         await _until(lambda: snapshot.verifier.is_ready or not token, _PROVIDER_WITHIN)
-        principal = await identity.principal(snapshot)
+        principal = await identity.principal(snapshot, endpoint)
         note_success(audit, principal, "", "local")
         note_start(audit, configuration, "stdio")
         stack.callback(audit.note, events.GATEWAY_STOP, {"url": "stdio"})
-        await _until(lambda: all(source.is_up for source in snapshot.sources.values()), _SOURCES_WITHIN)
-        yield Conversation(pipe, snapshot, found[toolset], identity, background, watch)
+        await _until(lambda: snapshot.is_settled, _SOURCES_WITHIN)
+        yield Conversation(pipe, live, base_url, toolset, identity)
 
 
 async def _until(condition: Callable[[], bool], seconds: float) -> None:

@@ -8,8 +8,6 @@ handshake era makes a request modern, and the modern ladder then judges it.
 from __future__ import annotations
 
 import asyncio
-import itertools
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -25,30 +23,28 @@ from mcp.shared.inbound import (
     unsupported_protocol_version_rejection,
     validate_mcp_param_headers,
 )
-from mcp.shared.jsonrpc_dispatcher import progress_token_from_params
 from mcp_types import HEADER_MISMATCH
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
-from gateway.context import Call, Principal, Report, ignore
-from gateway.errors import GatewayError, ProtocolError, RateLimited, Refused, Wire, to_wire
+from gateway.context import Call, Principal
+from gateway.errors import GatewayError, ProtocolError, Refused, Wire
 from gateway.resilience.alarms import Alarms
 from gateway.server import judge, mcp
 from gateway.server.admission import Admission
 from gateway.server.answer import Answer
-from gateway.server.auditing import note_denial
 from gateway.server.background import Background
 from gateway.server.body import read_body
+from gateway.server.ending import cut_off, note_failure, note_result
 from gateway.server.endpoint import Endpoint
 from gateway.server.headers import Headers
-from gateway.server.jsonrpc import Message, error_bytes, notification_bytes, parse, result_bytes, wire_int
+from gateway.server.jsonrpc import Message, error_bytes, parse, result_bytes
 from gateway.server.listen import Listening
-from gateway.server.outlet import Outlet
+from gateway.server.outlet import Outlet, reporter
 from gateway.server.record import Record
 from gateway.server.refusals import Refusals
 from gateway.server.snapshot import Snapshot
 from gateway.telemetry.methods import known_method
 
-_log: Final = logging.getLogger("gateway.server")
 ASSUMED_VERSION: Final = "2025-03-26"
 """What a client speaks that does not say (MCP 2025-06-18, Transports)."""
 
@@ -72,20 +68,6 @@ def accepts(accept: str) -> tuple[bool, bool]:
     ranges = {part.split(";")[0].strip().lower() for part in accept.split(",")}
     anything = "*/*" in ranges
     return anything or bool(ranges & {"application/json", "application/*"}), "text/event-stream" in ranges
-
-
-def reporter(outlet: Outlet, message: Message) -> Report:
-    """What turns a line of progress into a notification, if the client asked for progress."""
-    token = progress_token_from_params(message.params)
-    if token is None:
-        return ignore
-    steps = itertools.count(1)
-
-    def report(line: str) -> None:
-        params = {"progressToken": wire_int(token), "progress": next(steps), "message": line}
-        outlet.notify(notification_bytes("notifications/progress", params))
-
-    return report
 
 
 @dataclass(slots=True)
@@ -156,7 +138,7 @@ class Transport:
         if not takes_json and not takes_stream:
             raise Refused(406, "Accept must include application/json, and text/event-stream for streams.")
         own = {"X-Request-ID": correlation_id}
-        answer = Answer(request, own, self._headers, self._alarms, may_stream=takes_stream)
+        answer = Answer(request, own, self._headers, self._alarms, record, may_stream=takes_stream)
         try:
             call = Call(correlation_id, principal, deadline, reporter(answer, message), record.marks)
             exchange = self.exchange(call, snapshot, answer, record, is_modern=is_modern)
@@ -193,24 +175,27 @@ class Transport:
             record: the log line, filled in.
             version: finds the revision that it is judged by; may refuse it.
         """
+        task = asyncio.current_task()
+        self._background.enter(task)
         try:
             result = await mcp.handle(self._server, exchange, message, version())
             outcome = Outcome(result_bytes(message.id, result), 200, result=result)
+        except asyncio.CancelledError:
+            if not self._background.is_over:
+                raise
+            outcome = self._failed(cut_off(exchange), message, exchange, record)
         except Exception as error:  # noqa: BLE001 - whatever failed, the client gets an answer that says nothing of it
-            if not isinstance(error, GatewayError):
-                _log.exception("request failed inside the gateway")
-            note_denial(error, exchange, message)
-            wire = to_wire(error)
-            record.outcome, record.detail = str(wire.code), getattr(error, "detail", "")
-            record.limit = error.limit if isinstance(error, RateLimited) else ""
-            body = error_bytes(message.id, wire.code, wire.message, wire.data)
-            outcome = Outcome(body, _status(error, wire, exchange), self._refusals.headers(error))
+            outcome = self._failed(error, message, exchange, record)
         finally:
+            self._background.leave(task)
             record.tool = exchange.tool  # also of a call whose client has left
-        if exchange.result is not None:
-            record.outcome, record.rows = exchange.result.code or "ok", exchange.result.row_count
-            record.detail = record.detail or exchange.result.detail
+        note_result(exchange, record)
         return outcome
+
+    def _failed(self, error: Exception, message: Message, exchange: mcp.Exchange, record: Record) -> Outcome:
+        wire = note_failure(error, message, exchange, record)
+        body = error_bytes(message.id, wire.code, wire.message, wire.data)
+        return Outcome(body, _status(error, wire, exchange), self._refusals.headers(error))
 
 
 def _status(error: Exception, wire: Wire, exchange: mcp.Exchange) -> int:

@@ -206,6 +206,9 @@ AUDIT_REFUSED: Final = _counter(
 SPANS: Final = _counter(
     "gateway.telemetry.spans", "{span}", "Spans: `exported`, `failed`, and `dropped` for want of room.", "result"
 )
+LOG_MISSED: Final = _counter(
+    "gateway.log.missed", "{line}", "Log lines that were left out, since whoever reads the log was too slow."
+)
 READY: Final = _gauge("gateway.ready", "1", "1 while calls can be served, else 0.")
 BUILD: Final = _gauge("gateway.build.info", "1", "Always 1; the labels say what runs.", "version", "python")
 LOOP_LAG: Final = _histogram("gateway.event_loop.lag", "s", "How late the event loop was, measured each 250 ms.")

@@ -31,6 +31,9 @@ class Lines(io.TextIOBase):
             stream would hold its lock, and keep the process from ending.
         lost: the line, with its end, that says how many were left out.
         max_lines: how many may wait.
+
+    Attributes:
+        missed: lines that were left out, ever.
     """
 
     def __init__(self, file: int, lost: Callable[[int], str], max_lines: int = MAX_LINES) -> None:
@@ -38,7 +41,7 @@ class Lines(io.TextIOBase):
         self._lost = lost
         self._max_lines = max_lines
         self._waiting: SimpleQueue[str | None] = SimpleQueue()
-        self._left_out = 0
+        self._left_out = self.missed = 0
         self._thread = threading.Thread(target=self._work, name="log", daemon=True)
         self._thread.start()
 
@@ -48,6 +51,7 @@ class Lines(io.TextIOBase):
             self._waiting.put(text)
         else:
             self._left_out += 1
+            self.missed += 1
         return len(text)
 
     def flush(self) -> None:

@@ -179,3 +179,12 @@ def in_background() -> Iterator[None]:
     finally:
         handler.setStream(before)
         lines.finish()
+
+
+def missed() -> int:
+    """Lines that were left out since the start, since their reader was too slow."""
+    match logging.getLogger().handlers:
+        case [logging.StreamHandler(stream=Lines() as lines)]:
+            return lines.missed
+        case _:
+            return 0

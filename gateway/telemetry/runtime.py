@@ -17,6 +17,7 @@ from typing import Final
 from gateway import __version__
 from gateway.resilience.histogram import Histogram
 from gateway.telemetry import instruments as known
+from gateway.telemetry import logs
 from gateway.telemetry.instruments import Reading
 
 _log: Final = logging.getLogger("gateway.telemetry")
@@ -63,13 +64,14 @@ class LoopLag:
 
 
 def read_process() -> Iterator[Reading]:
-    """CPU, memory, files and build of this process."""
+    """CPU, memory, files, build and lost log lines of this process."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     yield Reading(known.CPU, (), usage.ru_utime + usage.ru_stime)
     yield Reading(known.MEMORY, (), _resident(usage.ru_maxrss))
     if _FILES.is_dir():
         yield Reading(known.FILES, (), sum(1 for _ in _FILES.iterdir()))
     yield Reading(known.STARTED, (), _STARTED)
+    yield Reading(known.LOG_MISSED, (), logs.missed())
     yield Reading(known.BUILD, (__version__, platform.python_version()), 1)
 
 

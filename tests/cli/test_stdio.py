@@ -49,7 +49,7 @@ class Child:
 
     async def read(self) -> dict[str, Any]:
         assert self.process.stdout
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             line = await self.process.stdout.readline()
         assert line, await self.errors()
         found: dict[str, Any] = json.loads(line)
@@ -67,7 +67,7 @@ class Child:
 
     async def close(self) -> tuple[list[dict[str, Any]], str]:
         """Close standard input; what still came, and what was logged."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             out, err = await self.process.communicate(b"")
         return [json.loads(line) for line in out.splitlines()], err.decode()
 
@@ -248,7 +248,7 @@ async def test_a_client_that_is_gone_ends_what_runs(tmp_path: Path) -> None:
     assert b"running" in await asyncio.to_thread(_until_running, source)
     os.close(source)
     process.stdin.close()
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(30):
         assert await process.wait() == 0
 
 
@@ -265,8 +265,26 @@ async def test_sigterm_ends_it_although_a_call_runs(tmp_path: Path) -> None:
         while "running" not in (await gateway.read())["params"]["message"]:
             pass
         gateway.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(5):
+        assert (await gateway.read())["error"]["code"] == -32008
+        async with asyncio.timeout(30):
             assert await gateway.process.wait() == 0
+
+
+async def test_what_outlasts_the_grace_is_answered(tmp_path: Path) -> None:
+    text = LOCAL + "server: {shutdown_grace: 100ms}\n"
+    async with child(tmp_path, text) as gateway:
+        await gateway.send(
+            call(1, "count_slowly", {"n": LONG}),
+            call(2, "rename_slowly", {"id": 1, "name": "Lost", "n": LONG}, progressToken="w"),
+        )
+        while "running" not in (await gateway.read())["params"]["message"]:
+            pass
+        late, _ = await gateway.close()
+        errors = {message["id"]: message["error"] for message in late if "id" in message}
+        assert {error["code"] for error in errors.values()} == {-32008}
+        assert "repeat it" in errors[1]["message"]
+        assert "may or may not" in errors[2]["message"]
+        assert gateway.process.returncode == 0
 
 
 async def test_listening_and_its_end(tmp_path: Path) -> None:
@@ -291,6 +309,47 @@ async def test_listening_and_its_end(tmp_path: Path) -> None:
         assert sorted(tags, key=str) == [None, "s"]
         (last,), _ = await gateway.close()
         assert (last["id"], last["result"]["resultType"]) == ("s", "complete")
+
+
+async def test_changed_files_are_read_and_told_of_once(tmp_path: Path) -> None:
+    more = "  more: {description: More., source: shop, any_scopes: ['customers:read'], statement: select 1 as one}\n"
+    async with child(tmp_path, LOCAL, "--log-level", "info") as gateway:
+        await gateway.ask(HELLO)
+        wanted = {"notifications": {"toolsListChanged": True}}
+        await gateway.send(INITIALIZED, envelope("subscriptions/listen", wanted, identifier="s"))
+        assert (await gateway.read())["method"] == "notifications/subscriptions/acknowledged"
+        await gateway.send(call(1, "count_slowly", {"n": 3_000_000}))
+        (tmp_path / "stdio.yaml").write_text(LOCAL + more)
+        told: list[dict[str, Any]] = []
+        answers: list[dict[str, Any]] = []
+        while len(told) < 2 or not answers:
+            message = await gateway.read()
+            (answers if "id" in message else told).append(message)
+        assert {message["method"] for message in told} == {"notifications/tools/list_changed"}
+        assert sorted(SUBSCRIPTION_ID_META_KEY in message["params"].get("_meta", {}) for message in told) == [
+            False,
+            True,
+        ]
+        assert answers[0]["result"]["structuredContent"]["rows"] == [{"counted": 3_000_000}]
+        assert (await gateway.ask(call(2, "more", {})))["result"]["structuredContent"]["rows"] == [{"one": 1}]
+        (tmp_path / "stdio.yaml").write_text(LOCAL.replace("tools:", "tolls:"))
+        late, errors = await gateway.close()
+        assert [message["id"] for message in late] == ["s"]
+        assert errors.count("configuration reloaded") == 1
+
+
+async def test_a_toolset_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
+    named = LOCAL + "toolsets: {one: {tools: [customer_by_id]}}\n"
+    async with child(tmp_path, named, "--toolset", "one") as gateway:
+        listed = await gateway.ask(legacy(1, "tools/list"))
+        assert [tool["name"] for tool in listed["result"]["tools"]] == ["customer_by_id"]
+        await gateway.ask(HELLO)
+        await gateway.send(INITIALIZED)
+        (tmp_path / "stdio.yaml").write_text(LOCAL)
+        assert (await gateway.read())["method"] == "notifications/tools/list_changed"
+        answer = await gateway.ask(legacy(2, "tools/list"))
+        assert answer["error"]["code"] == -32006
+        assert "toolset" in answer["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,16 @@ import os
 import sys
 
 from fastmcp import Client
-from fastmcp.client.transports import StdioTransport, StreamableHttpTransport
+from fastmcp.client.transports import SSETransport, StdioTransport, StreamableHttpTransport
 
 
 async def main() -> None:
     target, *command = sys.argv[1:]
+    over_http = SSETransport if target.endswith("/sse") else StreamableHttpTransport
     transport = (
         StdioTransport(target, command, env=dict(os.environ))
         if command
-        else StreamableHttpTransport(target, headers={"Authorization": f"Bearer {os.environ['TOKEN']}"})
+        else over_http(target, headers={"Authorization": f"Bearer {os.environ['TOKEN']}"})
     )
     async with Client(transport) as client:
         tools = [tool.name for tool in await client.list_tools()]

@@ -6,20 +6,29 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import pytest_asyncio
 
 from tests.cli.test_stdio import LOCAL
 from tests.clients.installs import fastmcp, from_npm
 from tests.conformance.run import node
-from tests.world import World, envelope, routing
+from tests.world import CONFIGURATION, World, envelope, open_world, routing
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROOT: Final = Path(__file__).parents[2]
 Command = Callable[[], list[str]]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def older(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    """A gateway with the ways in for older clients."""
+    text = CONFIGURATION + "features: {sessions: true, http_sse: true}\n"
+    async with open_world(tmp_path_factory.mktemp("older"), text) as world:
+        yield world
 
 
 def _typescript() -> list[str]:
@@ -74,6 +83,17 @@ async def test_over_http(world: World, client: Command) -> None:
     command = await asyncio.to_thread(client)
     printed = await _run([*command, world.gateway.url], TOKEN=await world.credentials().token())
     _check(json.loads(printed), 3)
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/sse"])
+@pytest.mark.parametrize("client", [_typescript, _fastmcp])
+async def test_with_a_session(older: World, client: Command, path: str) -> None:
+    command = await asyncio.to_thread(client)
+    printed = await _run([*command, older.base + path], TOKEN=await older.credentials().token())
+    told = json.loads(printed)
+    _check(told, 3)
+    if path == "/mcp" and client is _typescript:
+        assert told["session"]
 
 
 @pytest.mark.parametrize("client", [_typescript, _fastmcp])

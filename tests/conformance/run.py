@@ -19,6 +19,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -36,6 +37,7 @@ SUITES: Final[Mapping[str, tuple[str, ...]]] = {
 NODE_VERSION: Final = (22, "22.23.3")
 """What the suites need at least, and the release that npm brings where it is missing."""
 _READY_WITHIN: Final = 30.0
+_CHANGE_EVERY: Final = 0.2
 
 
 class CannotRun(Exception):
@@ -114,6 +116,7 @@ def gateway() -> Iterator[str]:
         with closing(sqlite3.connect(database)) as connection, connection:
             connection.execute("create table numbers (number integer primary key)")
             connection.executemany("insert into numbers values (?)", [(number,) for number in range(1500)])
+            connection.execute("create table changing (column_0 integer)")
         log = folder / "log"
         command = [sys.executable, "-m", "gateway.cli.main", "serve", "--config", str(HERE / "gateway.yaml")]
         with log.open("wb") as output:
@@ -126,7 +129,8 @@ def gateway() -> Iterator[str]:
                 stderr=subprocess.STDOUT,
             )
         try:
-            yield _wait_until_ready(process, log)
+            with _changing(database):
+                yield _wait_until_ready(process, log)
         finally:
             process.send_signal(signal.SIGTERM)
             try:
@@ -135,6 +139,27 @@ def gateway() -> Iterator[str]:
                 process.kill()
         if process.returncode:
             raise CannotRun(f"the gateway ended with {process.returncode}:\n{log.read_text()[-4000:]}")
+
+
+@contextmanager
+def _changing(database: Path) -> Iterator[None]:
+    """Give a table's column another name again and again, as its owner might once."""
+    over = threading.Event()
+
+    def change() -> None:
+        number = 0
+        with closing(sqlite3.connect(database, timeout=10, isolation_level=None)) as connection:
+            while not over.wait(_CHANGE_EVERY):
+                connection.execute(f"alter table changing rename column_{number} to column_{number + 1}")
+                number += 1
+
+    thread = threading.Thread(target=change, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> str:

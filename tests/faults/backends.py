@@ -91,7 +91,7 @@ class Backend:
         """The section of `sources`."""
         # Shorter than the defaults, so that the short form sees every limit; connections are counted, so they stay.
         pool = {"min": POOL, "max": POOL, "acquire_timeout": "3s", "ping_after": "1s"}
-        times = {"connect_timeout": "1500ms", "statement_timeout": "3s"}
+        times = {"connect_timeout": "3s", "statement_timeout": "3s"}
         return {**self.login(), "access": "read-write", "pool": pool, **times}
 
     def tools(self) -> dict[str, dict[str, Any]]:

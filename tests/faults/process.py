@@ -198,9 +198,11 @@ class GatewayProcess:
         """Its open file descriptors."""
         return [int(each.name) for each in (Path("/proc") / str(self.pid) / "fd").iterdir()]
 
-    def address_space(self) -> int:
-        """Bytes of address space that it has mapped, which RLIMIT_AS bounds."""
-        return int((Path("/proc") / str(self.pid) / "statm").read_text().split()[0]) * _PAGE
+    def memory(self, what: str) -> int:
+        """Bytes by a field of proc(5), /proc/pid/status: VmData is what RLIMIT_DATA bounds, VmHWM the most resident."""
+        status = (Path("/proc") / str(self.pid) / "status").read_text()
+        [kilobytes] = re.findall(rf"^{what}:\s+(\d+) kB$", status, re.MULTILINE)
+        return int(kilobytes) * 1024
 
     async def held(self, connections: Mapping[str, int]) -> Held:
         """What it holds now, beside connections that others have counted."""

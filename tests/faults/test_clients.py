@@ -89,9 +89,9 @@ async def test_clients_that_disconnect(world: World) -> None:
                 await asyncio.sleep(0.05)
     with world.gateway.log.open() as log:
         log.seek(log_size)
-        lines = [line for line in map(json.loads, log) if line.get("tool") == "postgresql_busy"]
-    assert Counter(line["outcome"] for line in lines) == {"disconnected": len(lines)}
-    assert len(lines) > count / 2
+        ended = Counter(line["outcome"] for line in map(json.loads, log) if line.get("tool") == "postgresql_busy")
+    assert ended["disconnected"] > count / 2, ended
+    assert not ended["statement_timeout"], ended  # none ran on until the database or we stopped it for its length
     assert await begun(world) > before
 
 

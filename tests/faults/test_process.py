@@ -14,7 +14,7 @@ import pytest_asyncio
 from gateway.telemetry.audit.verify import Verifier
 from tests.faults.backends import FACTS, Backend, bulk, label
 from tests.faults.calls import LOST, OK, Agent, Outcome
-from tests.faults.trial import DOWN, trial
+from tests.faults.trial import DOWN, STILL, trial
 from tests.faults.watched import BLOCKED
 from tests.faults.world import World, open_world, seconds
 from tests.servers.local import HOST
@@ -97,12 +97,14 @@ def check_chain(world: World, *, is_in_order: bool) -> None:
 
 
 async def test_stopped_and_continued(recorded: World) -> None:
-    """Limits that passed meanwhile have passed, for calls that were under way; for later ones nothing has."""
+    """Longer than any limit: what the database answered meanwhile is no timeout, and nothing is afterwards.
+
+    Who waits for a connection has waited, and one that was being opened is opened anew.
+    """
     long = seconds(5, 3.5)
     what = f"SIGSTOP, and SIGCONT after {long:g} s"
-    async with trial(
-        recorded, what, hits=["postgresql"], may_fail=["statement_timeout"], stall=long + 4, is_felt=False
-    ) as one:
+    waiting = ["connect_timeout", "pool_timeout"]
+    async with trial(recorded, what, hits=["postgresql"], may_fail=waiting, stall=long + 4, is_felt=False) as one:
         recorded.gateway.signal(signal.SIGSTOP)
         await asyncio.sleep(long)
         recorded.gateway.signal(signal.SIGCONT)
@@ -145,9 +147,9 @@ async def test_descriptors_exhausted(recorded: World) -> None:
 async def test_memory_limit(recorded: World) -> None:
     """Many huge results at once fit into what one process may have: each is bounded, and they are not kept."""
     process = recorded.gateway.pid
-    before = resource.prlimit(process, resource.RLIMIT_AS)
-    has = recorded.gateway.address_space()
-    resource.prlimit(process, resource.RLIMIT_AS, (has + (256 << 20), before[1]))
+    before = resource.prlimit(process, resource.RLIMIT_DATA)
+    room = recorded.gateway.memory("VmData") + (512 << 20)
+    resource.prlimit(process, resource.RLIMIT_DATA, (room, before[1]))
     cut = bulk(FACTS)
 
     def is_beginning(rows: list[object]) -> bool:
@@ -155,20 +157,21 @@ async def test_memory_limit(recorded: World) -> None:
 
     async def ask(agent: Agent) -> None:
         outcome = await agent.call("postgresql_bulk", {"id": FACTS}, is_beginning)
-        assert outcome.word in (OK, *DOWN), outcome
+        assert outcome.word in (OK, *STILL), outcome
 
     async with (
         trial(
             recorded,
-            "40,000 rows for each of 20 callers, with 256 MB of memory left",
+            "40,000 rows for each of 20 callers, with 512 MB of memory left",
             hits=["postgresql"],
             may_fail=["pool_timeout", "statement_timeout"],
             is_felt=False,
+            memory_mb=160,  # the system's allocator keeps what it may need again
         ),
         recorded.agent("agent-3") as agent,
     ):
         for _ in range(round(seconds(10, 1))):
             await asyncio.gather(*(ask(agent) for _ in range(20)))
-    resource.prlimit(process, resource.RLIMIT_AS, before)
+    resource.prlimit(process, resource.RLIMIT_DATA, before)
     assert recorded.gateway.pid == process
     assert "MemoryError" not in recorded.gateway.log.read_text()

@@ -74,9 +74,13 @@ class Trial:
 
     async def answers(self, count: int, *sources: str) -> None:
         """Wait until that many further calls of these sources (of those that are hit, where none is named) ended."""
-        wanted, first = frozenset(sources) or self.hits, len(self.world.load.outcomes)
-        outcomes = self.world.load.outcomes
-        await until(lambda: sum(each.source in wanted for each in outcomes[first:]) >= count, 30)
+        await until_answered(self.world, count, sources or self.hits)
+
+
+async def until_answered(world: World, count: int, sources: Iterable[str]) -> None:
+    """Wait until that many further calls of these sources ended."""
+    wanted, outcomes, first = frozenset(sources), world.load.outcomes, len(world.load.outcomes)
+    await until(lambda: sum(each.source in wanted for each in outcomes[first:]) >= count, 30)
 
 
 @asynccontextmanager
@@ -90,6 +94,7 @@ async def trial(
     stall: float = DEADLINE + SLACK,
     bystanders_stall: float = SLACK,
     is_felt: bool = True,
+    memory_mb: float = _MORE_MEMORY_MB,
 ) -> AsyncIterator[Trial]:
     """Run a fault in the block, then see that everything heals by itself and that every rule held.
 
@@ -101,7 +106,10 @@ async def trial(
         stall: the longest that a call may take.
         bystanders_stall: the longest that a call of another source may take.
         is_felt: whether some call must have failed or been tried again: else nothing was shown.
+        memory_mb: how much more may be resident afterwards.
     """
+    async with world.load.running():  # everybody has a connection: those that were idle for long are gone
+        await until_answered(world, len(world.load.workers), world.backends)
     before, retries = await world.held(), await world.gateway.total("gateway_retries_total", "code")
     log_size = world.gateway.log.stat().st_size
     one = Trial(world, what, frozenset(hits), len(world.load.outcomes))
@@ -115,7 +123,7 @@ async def trial(
         one.ended = one.ended or time.monotonic()
         one.heal = await world.load.until_well(one.ended, world.backends, heals_within)
         await asyncio.sleep(seconds(*_AFTER))
-    after = await _settled(world, before)
+    after = await _settled(world, before, memory_mb)
     one.hidden = await world.gateway.total("gateway_retries_total", "code") - retries
     writes = await check_writes(one.outcomes, world.backends.values())
     report.ROWS.append(_row(one, writes.bad, before, after))
@@ -125,7 +133,7 @@ async def trial(
         if each.word not in (OK, WRONG, LOST, HUNG):
             check_message(each, world.secrets, world.addresses)
     _check_log(world, log_size)
-    _check_held(before, after)
+    _check_held(before, after, memory_mb)
     assert not is_felt or one.failed or one.hidden, "nobody felt the fault"
 
 
@@ -147,31 +155,33 @@ def _row(one: Trial, bad_writes: int, before: Held, after: Held) -> report.Row:
     )
 
 
-async def _settled(world: World, before: Held) -> Held:
+async def _settled(world: World, before: Held, memory_mb: float) -> Held:
     """What is held once the connections are as many as before, and what was put aside is gone."""
     limit = time.monotonic() + _SETTLED_WITHIN
     while True:
         after = await world.held()
-        if (not _more(before, after) and after.connections == before.connections) or time.monotonic() > limit:
+        if (
+            not _more(before, after, memory_mb) and after.connections == before.connections
+        ) or time.monotonic() > limit:
             return after
         await asyncio.sleep(0.05)
 
 
-def _more(before: Held, after: Held) -> list[str]:
+def _more(before: Held, after: Held, memory_mb: float) -> list[str]:
     """What there is more of than before."""
     more = []
     if after.descriptors > before.descriptors + _MORE_DESCRIPTORS:
         more.append(f"descriptors: {before.descriptors}, then {after.descriptors}")
     if sum(after.tasks.values()) > sum(before.tasks.values()) + _MORE_TASKS:
         more.append(f"tasks: {dict(Counter(after.tasks) - Counter(before.tasks))}")
-    if after.memory_mb > before.memory_mb + _MORE_MEMORY_MB:
+    if after.memory_mb > before.memory_mb + memory_mb:
         more.append(f"memory: {before.memory_mb:.0f} MB, then {after.memory_mb:.0f}")
     return more
 
 
-def _check_held(before: Held, after: Held) -> None:
+def _check_held(before: Held, after: Held, memory_mb: float) -> None:
     """Nothing leaks, and every pool is full again."""
-    assert not _more(before, after)
+    assert not _more(before, after, memory_mb)
     assert after.connections == before.connections
 
 

@@ -122,8 +122,8 @@ async def test_only_what_was_asked_for_is_told(world: World, wanted: Mapping[str
         await other.frame()
         world.gateway.announcements.announce_tools_changed()
         await other.frame()
-        (each,) = [one for one in world.gateway.announcements._listeners if not one.kinds]
-        assert each._pending is None
+        (each,) = [one for one in world.gateway.announcements._hearers if not one._kinds]  # type: ignore[attr-defined]
+        assert each._pending is None  # type: ignore[attr-defined]
     await until_nobody_listens(world)
 
 
@@ -229,8 +229,8 @@ async def test_a_source_that_learns_its_columns_is_told_once(tmp_path: Path, mon
             assert (await stream.frame())["method"] == CHANGED
         assert await schemas() == 5
         await asyncio.sleep(3 * events.SETTLE)
-        (listener,) = world.gateway.announcements._listeners
-        assert listener._pending is None
+        (listener,) = world.gateway.announcements._hearers
+        assert listener._pending is None  # type: ignore[attr-defined]
         world.gateway.announcements.close()
         assert [frame.get("method", "result") for frame in await stream.rest()] == ["result"]
 

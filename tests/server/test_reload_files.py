@@ -16,6 +16,7 @@ import pytest
 
 from gateway.server import reload as module
 from gateway.server.app import Gateway, open_gateway
+from gateway.server.events import SETTLE, Kind
 from gateway.server.reload import Reloader
 from gateway.telemetry.audit import events
 from gateway.tools.loading import load_with_tools
@@ -185,21 +186,23 @@ async def test_what_was_not_ready_is_tried_again(
 
 
 async def test_listeners_are_told_of_other_tools_alone(folder: Path) -> None:
-    told: list[int] = []
-    path = folder
-    reloader = Reloader(path, lambda followed: load_with_tools(path, followed=followed), 60)
-    async with open_gateway(reloader.read_first(), tools_changed=lambda: told.append(1)) as gateway:
+    reloader = Reloader(folder, lambda followed: load_with_tools(folder, followed=followed), 60)
+    async with open_gateway(reloader.read_first()) as gateway:
         await gateway.until_ready()
-        write(folder, {"gateway.yaml": TEXT.replace("admin:", "limits: {burst: 7}\nadmin:")})
-        assert await reloader.reload(gateway.live, "test")
-        assert not told
-        write(folder, {"gateway.yaml": OTHER})
-        assert await reloader.reload(gateway.live, "test")
-        assert told == [1]
-        write(folder, {"gateway.yaml": OTHER.replace("sqlite,", "sqlite, enabled: false,")})
-        assert await reloader.reload(gateway.live, "test")
-        assert told == [1, 1]
+        await until(lambda: all(source.is_settled for source in gateway.snapshot.sources.values()))
+        await asyncio.sleep(2 * SETTLE)
+        listener = gateway.announcements.join((Kind.TOOLS,))
+        for text, is_told in (
+            (TEXT.replace("admin:", "limits: {burst: 7}\nadmin:"), False),
+            (OTHER, True),
+            (OTHER.replace("sqlite,", "sqlite, enabled: false,"), True),
+        ):
+            write(folder, {"gateway.yaml": text})
+            assert await reloader.reload(gateway.live, "test")
+            assert await listener.take(5 if is_told else 3 * SETTLE) == (Kind.TOOLS if is_told else None)
+            assert await listener.take(2 * SETTLE) is None
         assert not len(gateway.snapshot.catalog)
+        gateway.announcements.leave(listener)
 
 
 async def test_leaving_amid_a_reload_closes_everything(folder: Path) -> None:

@@ -6,13 +6,11 @@ import asyncio
 import logging
 import os
 import socket
-import time
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from gateway.config.features import FeatureSettings
@@ -203,32 +201,3 @@ async def test_thousands_of_idle_sessions_are_cheap(tally: Tally) -> None:
     for session in list(sessions._all.values()):
         sessions.end(session)
     assert (len(sessions), sessions.budget.used, sessions._of_owner) == (0, 0, {})
-
-
-async def test_idle_sessions_over_http_are_cheap(tmp_path: Path, tally: Tally) -> None:
-    """Each with its GET stream open; half the memory is the test's own end of the connection."""
-    count = 8 * ROUNDS
-    async with _world(tmp_path, max_sessions_per_client=count, max_sessions=count) as world:
-        await world.http.close()
-        world.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-        clients = [Client(world) for _ in range(count)]
-        await world.credentials().token()
-        before = _resident()
-        async with AsyncExitStack() as stack:
-            for client in clients:
-                await client.initialize()
-                await (await stack.enter_async_context(client.listen())).event()
-            each = (_resident() - before) / count
-            tally(f"{each / 1024:.1f} KiB for each of {count} open streams, both ends together")
-            started = time.perf_counter()
-            await world.gateway.sessions.announce(b"{}")
-            tally(f"{(time.perf_counter() - started) / count * 1e6:.1f} us to tell each")
-            assert len(world.gateway.sessions) == count
-            assert each < 256 * 1024
-        await until(lambda: not any(client.here.is_connected for client in clients), 10.0)
-        await world.http.close()
-
-
-def _resident() -> int:
-    """Bytes of this process in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

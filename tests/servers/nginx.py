@@ -15,7 +15,7 @@ from tests.servers.programs import programs
 _TEMPORARY: Final = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 _AROUND: Final = """\
 daemon off;
-worker_processes 2;
+worker_processes 1;
 pid {folder}/pid;
 error_log {folder}/log warn;
 events {{ worker_connections 1024; }}

@@ -56,7 +56,7 @@ class Replica:
             self.process: subprocess.Popen[Any] = subprocess.Popen(
                 command, cwd=_ROOT, env=os.environ | environment | place, stdout=log, stderr=log
             )
-        self._guardian = Guardian(self.process.pid)
+        self._guardian: Guardian | None = Guardian(self.process.pid)
 
     async def probe(self, http: aiohttp.ClientSession) -> int:
         """What the readiness probe is answered; 0 when nobody answers."""
@@ -85,7 +85,9 @@ class Replica:
         return code
 
     def kill(self) -> None:
-        """End it, in whatever state it is."""
+        """End it, in whatever state it is; harmless when it was ended."""
         self.process.kill()
         self.process.wait(10)
-        self._guardian.dismiss()
+        if self._guardian is not None:
+            self._guardian.dismiss()
+            self._guardian = None

@@ -32,7 +32,7 @@ def test_a_reader_that_does_not_read_stops_nobody_and_learns_what_it_missed() ->
     until = time.monotonic() + 60
     while not lines._left_out and time.monotonic() < until:
         lines.write("x" * 1000 + "\n")
-    assert lines._left_out
+    assert lines.missed == lines._left_out > 0
     with os.fdopen(source) as reader:
         lines.finish(0)  # the pipe is full: nothing can be waited for
         left_out = next(line for line in reader if line.endswith("lost\n"))
@@ -48,6 +48,11 @@ def test_the_log_comes_back_to_its_own_stream(tmp_path: Path) -> None:
             logs.configure(stream=stream)
             with logs.in_background():
                 logging.getLogger("gateway.test").warning("inside")
+                assert logs.missed() == 0
+                handler = logging.getLogger().handlers[0]
+                assert isinstance(handler, logging.StreamHandler)
+                handler.stream.missed = 3
+                assert logs.missed() == 3
             logging.getLogger("gateway.test").warning("outside")
     finally:
         logging.root.handlers[:], logging.root.level = before
