@@ -210,6 +210,8 @@ class TokenVerifier(Verifier):
         if key is None and await issuer.keys.renew():
             keys = issuer.keys.find(token.kid, token.algorithm)
             key = _matching(token, keys)
+        if not keys:
+            raise refusal(Reason.UNKNOWN_KEY)
         if key is None:
             fits = any(token.algorithm in each.algorithms for each in keys)
             raise refusal(Reason.SIGNATURE) if fits else refusal(Reason.KEY_MISMATCH, "the key is not for this alg")

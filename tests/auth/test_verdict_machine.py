@@ -56,6 +56,7 @@ class Model:
         known: those that the verifier has seen published, last time it asked.
         seen_at: when that was.
         is_away: whether the provider answers nothing of use.
+        is_in_doubt: whether the verifier found it so, last time it asked.
         may_ask_at: when an unknown key may make the verifier ask again.
         verdicts: until when each is believed, the longest unused first.
         refusals: likewise, and why.
@@ -67,6 +68,7 @@ class Model:
     known: list[str] = field(default_factory=list)
     seen_at: float = 0.0
     is_away: bool = False
+    is_in_doubt: bool = False
     may_ask_at: float = float("-inf")
     verdicts: dict[Token, float] = field(default_factory=dict)
     refusals: dict[Token, tuple[float, str]] = field(default_factory=dict)
@@ -79,6 +81,7 @@ class Model:
         """Look for keys that are missing, if it is not too soon."""
         if self.now >= self.may_ask_at:
             self.may_ask_at = self.now + POLICY.cool_down
+            self.is_in_doubt = self.is_away
             if not self.is_away:
                 self.known, self.seen_at = list(self.published), self.now
 
@@ -110,7 +113,8 @@ class Model:
         if not self.usable:
             return UNAVAILABLE
         if token.kid not in self.usable:
-            return "unknown_key"
+            # Without the provider's word an unknown key may be a new one.
+            return UNAVAILABLE if self.is_in_doubt else "unknown_key"
         if token.is_forged:
             return "signature"
         return ACCEPTED if self.now < token.expires_at + LEEWAY else "expired"

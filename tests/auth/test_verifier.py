@@ -383,3 +383,11 @@ async def test_a_token_counts_while_it_is_valid_whatever_the_call_takes() -> Non
         assert verifier.known(token) is None
         clock.now += 30
         assert await reason_of(verifier, token) == "expired"
+
+
+async def test_a_forged_token_whose_key_is_found_to_be_gone_is_told_that() -> None:
+    async with FaultyProvider() as provider, open_verifier(auth_settings([provider.issuer])) as opened:
+        verifier = await until_ready(opened)
+        forged = provider.issue("agent")[:-8] + "AAAAAAAA"
+        provider.rotate(keep_old=False)
+        assert await reason_of(verifier, forged) == "unknown_key"

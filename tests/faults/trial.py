@@ -129,9 +129,7 @@ async def trial(
     report.ROWS.append(_row(one, writes.bad, before, after))
     assert not writes.bad, writes
     _check_outcomes(one, frozenset(may_fail), stall, bystanders_stall)
-    for each in one.outcomes:
-        if each.word not in (OK, WRONG, LOST, HUNG):
-            check_message(each, world.secrets, world.addresses)
+    _check_messages(world, one.outcomes)
     _check_log(world, log_size)
     _check_held(before, after, memory_mb)
     assert not is_felt or one.failed or one.hidden, "nobody felt the fault"
@@ -160,9 +158,8 @@ async def _settled(world: World, before: Held, memory_mb: float) -> Held:
     limit = time.monotonic() + _SETTLED_WITHIN
     while True:
         after = await world.held()
-        if (
-            not _more(before, after, memory_mb) and after.connections == before.connections
-        ) or time.monotonic() > limit:
+        is_settled = not _more(before, after, memory_mb) and after.connections == before.connections
+        if is_settled or time.monotonic() > limit:
             return after
         await asyncio.sleep(0.05)
 
@@ -194,6 +191,13 @@ def _check_outcomes(one: Trial, may_fail: frozenset[str], stall: float, bystande
         if each.word != OK:
             assert each.source in one.hits, f"another source's call failed: {each}"
             assert each.word in may_fail, each
+
+
+def _check_messages(world: World, outcomes: Iterable[Outcome]) -> None:
+    secrets, addresses = world.secrets, world.addresses
+    for each in outcomes:
+        if each.word not in (OK, WRONG, LOST, HUNG):
+            check_message(each, secrets, addresses)
 
 
 def check_message(failed: Outcome, secrets: set[str], addresses: set[str]) -> None:

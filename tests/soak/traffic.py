@@ -251,15 +251,7 @@ async def _session(traffic: Traffic) -> None:
 
 
 async def _http_sse(traffic: Traffic) -> None:
-    """The transport of 2024, whose sessions end with their stream, as at a reload: clients then begin anew."""
-    try:
-        await _over_http_sse(traffic)
-    except Wrong:
-        await _over_http_sse(traffic)
-
-
-async def _over_http_sse(traffic: Traffic) -> None:
-    """A stream, and messages to the address that it tells."""
+    """The transport of 2024: a stream, and messages to the address that it tells; reloads of tools do not end it."""
     headers = {"Authorization": f"Bearer {traffic.token}", "Accept": "text/event-stream"}
     async with traffic.http.get(urljoin(traffic.service.server.url, "/sse"), headers=headers) as stream:
         address = urljoin(traffic.service.server.url, await _data(stream))
