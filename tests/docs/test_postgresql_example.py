@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ DATABASE = "bench"
 
 
 @pytest.fixture(scope="module")
-def environment(postgresql: PostgresqlServer) -> dict[str, str]:
-    """A database made by `pgbench -i`, and an account that may only look."""
+def environment(postgresql: PostgresqlServer) -> Iterator[dict[str, str]]:
+    """A database made by `pgbench -i`, and an account that may only look; gone at the end, for others use the server."""
     admin = {"PGHOST": postgresql.host, "PGPORT": str(postgresql.port), "PGPASSWORD": postgresql.password}
     statements = (
         f"create database {DATABASE}",
@@ -41,13 +41,15 @@ def environment(postgresql: PostgresqlServer) -> dict[str, str]:
         DATABASE,
         "grant select on pgbench_accounts, pgbench_branches, pgbench_tellers, pgbench_history to gateway_ro",
     )
-    return {
+    yield {
         "PGHOST": postgresql.host,
         "PGPORT": str(postgresql.port),
         "PGDATABASE": DATABASE,
         "PGUSER": "gateway_ro",
         "PGPASSWORD": "reader-password",
     }
+    for statement in (f"drop database {DATABASE} with (force)", "drop role gateway_ro"):
+        _psql(admin, "postgres", statement)
 
 
 def _psql(environment: dict[str, str], database: str, statement: str) -> None:
