@@ -25,7 +25,7 @@ DATABASE = "bench"
 
 @pytest.fixture(scope="module")
 def environment(postgresql: PostgresqlServer) -> Iterator[dict[str, str]]:
-    """A database made by `pgbench -i`, and an account that may only look; gone at the end, for others use the server."""
+    """A database made by `pgbench -i`, and an account that may only look; both are gone at the end."""
     admin = {"PGHOST": postgresql.host, "PGPORT": str(postgresql.port), "PGPASSWORD": postgresql.password}
     statements = (
         f"create database {DATABASE}",
