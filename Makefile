@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
-WORKERS ?= 2
+WORKERS ?= 3
 BENCH ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 

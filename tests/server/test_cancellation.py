@@ -82,7 +82,7 @@ async def place(postgresql: PostgresqlServer, tmp_path_factory: pytest.TempPathF
     folder: Path = tmp_path_factory.mktemp("cancellation")
     environment = {"PGHOST": postgresql.host, "PGPORT": str(postgresql.port), "PGPASSWORD": postgresql.password}
     admin = await postgresql.admin()
-    await admin.execute("create table written (way text)")
+    await admin.execute("drop table if exists written; create table written (way text)")
     try:
         async with AsyncExitStack() as stack:
             worlds = []
