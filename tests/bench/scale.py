@@ -7,7 +7,7 @@ import json
 import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from tests.bench.world import World
 from tests.world import MODERN, routing
 
 KIB: Final = 1024
+_WISHES: Final = {"notifications": {"toolsListChanged": True}}
 TOOLS: Final = (10, 100, 1_000, 10_000)
 CLIENTS: Final = (0, 100, 1_000, 5_000)
 ROWS: Final = (1, 10, 100, 1_000, 10_000, 100_000)
@@ -103,7 +104,7 @@ def measure(world: World, pace: Pace) -> list[Table]:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     found = []
-    for grow in (tools, clients, rows, arguments, responses, pools):
+    for grow in (tools, clients, streams, rows, arguments, responses, pools):
         say(f"  {grow.__name__}")
         found.append(grow(world, brief).table())
     say("  tokens")
@@ -175,8 +176,42 @@ def clients(world: World, pace: Pace) -> Curve:
                 memory = machine.resident_mb(server.pid)
                 each = (memory - alone) * 1000 / count if count else 0.0
                 points.append(Point(count, turns(world, server, asked, pace), (memory, each)))
-    notes = ("Each has made one call and keeps its connection; there are no streams without a call.",)
+    notes = ("Each has made one call and keeps its connection.",)
     return Curve("Idle clients", "clients", ("RSS MB", "KB/client"), points, notes)
+
+
+def streams(world: World, pace: Pace) -> Curve:
+    """Agents that listen for changes (`subscriptions/listen`) and hear nothing."""
+    points = []
+    token = world.token()
+    asked, body = gateways.recipe(token), gateways.request(MODERN, "subscriptions/listen", _WISHES)
+    listening = Recipe(gateways.headers(token) | routing(body), [json.dumps(body).encode()], b"acknowledged")
+    limits = {
+        **gateways.configuration(world)["limits"],
+        "listeners_per_caller": CLIENTS[-1],
+        "max_listeners": CLIENTS[-1],
+    }
+    with gateways.gateway(world, limits=limits) as server:
+        turns(world, server, asked, pace)
+        alone = machine.resident_mb(server.pid)
+        for count in CLIENTS:
+            with _listening(server, listening, count):
+                memory = machine.resident_mb(server.pid)
+                each = (memory - alone) * 1000 / count if count else 0.0
+                points.append(Point(count, turns(world, server, asked, pace), (memory, each)))
+    return Curve("Idle streams", "streams", ("RSS MB", "KB/stream"), points)
+
+
+@contextmanager
+def _listening(server: Server, asked: Recipe, count: int) -> Iterator[None]:
+    with ExitStack() as stack:
+        for _ in range(count):
+            connection = stack.enter_context(closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)))
+            connection.request("POST", "/mcp", asked.bodies[0], dict(asked.headers))
+            stream = connection.getresponse()
+            while asked.expected not in stream.readline():
+                pass
+        yield
 
 
 @contextmanager

@@ -80,6 +80,12 @@ def _absent(*_: object) -> Iterator[Server]:
     yield
 
 
+def test_streams_are_opened_and_silent(bench_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale, "CLIENTS", (0, 3))
+    curve = scale.streams(bench_world, SHORT)
+    assert [point.size for point in curve.points] == [0, 3]
+
+
 def test_a_start_is_timed_until_readiness(bench_world: World) -> None:
     (table,) = start.measure(bench_world, SHORT)
     assert [row[0] for row in table.rows] == ["SQLite", "PostgreSQL"]
