@@ -29,8 +29,8 @@ def environment(postgresql: PostgresqlServer) -> Iterator[dict[str, str]]:
     admin = {"PGHOST": postgresql.host, "PGPORT": str(postgresql.port), "PGPASSWORD": postgresql.password}
     statements = (
         f"create database {DATABASE}",
-        "create role gateway_ro login password 'reader-password'",
-        "grant pg_monitor to gateway_ro",
+        "create role example_reader login password 'reader-password'",
+        "grant pg_monitor to example_reader",
     )
     for statement in statements:
         _psql(admin, "postgres", statement)
@@ -39,16 +39,16 @@ def environment(postgresql: PostgresqlServer) -> Iterator[dict[str, str]]:
     _psql(
         admin,
         DATABASE,
-        "grant select on pgbench_accounts, pgbench_branches, pgbench_tellers, pgbench_history to gateway_ro",
+        "grant select on pgbench_accounts, pgbench_branches, pgbench_tellers, pgbench_history to example_reader",
     )
     yield {
         "PGHOST": postgresql.host,
         "PGPORT": str(postgresql.port),
         "PGDATABASE": DATABASE,
-        "PGUSER": "gateway_ro",
+        "PGUSER": "example_reader",
         "PGPASSWORD": "reader-password",
     }
-    for statement in (f"drop database {DATABASE} with (force)", "drop role gateway_ro"):
+    for statement in (f"drop database {DATABASE} with (force)", "drop role example_reader"):
         _psql(admin, "postgres", statement)
 
 

@@ -74,7 +74,9 @@ class Statements:
         iterations = [reader.ub() for _ in range(13)][1]
         if options & _PARSE:
             number = number or next(self._numbers)
-            self._cursors[number] = Cursor(sql)
+            before = self._cursors.get(number)
+            # The driver names the types of binds once for each statement, however often it has it parsed.
+            self._cursors[number] = Cursor(sql, before.binds if before is not None and before.sql == sql else [])
         cursor = self._cursors[number]
         if options & _DEFINE:
             cursor.defines = [values.read_shape(reader) for _ in range(defines)]
