@@ -18,7 +18,7 @@ from gateway.server.reload import Reloader
 from gateway.telemetry import faults, logs
 from gateway.tools.loading import load_with_tools
 
-_LITTER: Final = (20_000, 20, 20)
+_LITTER: Final = (5_000, 10, 10)
 """Objects after which the collector looks for circles: a call makes hundreds, of which none is one."""
 _log: Final = logging.getLogger("gateway.cli")
 
