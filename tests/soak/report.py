@@ -109,6 +109,7 @@ def write(kept: Mapping[str, Any], folder: Path) -> list[Path]:
     parts = [
         _BEGIN,
         f"{_summary(kept)}.",
+        *(f"**Not good**: {complaint}." for complaint in kept["complaints"]),
         about,
         *(table.markdown() for table in tables(kept)),
         f"![Soak]({PLOT})",

@@ -29,8 +29,8 @@ class Quantity:
     bound: float
 
 
-MEMORY: Final = Quantity("resident memory, MB", 4.0)
-"""Half an hour's second half is 36,000 calls at the usual rate: 110 bytes a call would show. Less is the allocator's,
+MEMORY: Final = Quantity("resident memory, MB", 2.0)
+"""Half an hour's second half is 36,000 calls at the usual rate: 55 bytes a call would show. Less is the allocator's,
 which keeps what the largest crowd so far has needed."""
 DESCRIPTORS: Final = Quantity("open descriptors", 5.0)
 SESSIONS: Final = Quantity("database connections", 2.0)
