@@ -145,8 +145,8 @@ def tools(world: World, pace: Pace) -> Curve:
         with gateways.gateway(world, tools={**_named({"customer_by_id": measured}), **many}) as server:
             server.check(gateways.recipe(token), within=120)
             start = time.monotonic() - started
-            listing = _listing_ms(server, token)
             found = turns(world, server, gateways.recipe(token), pace)
+            listing = _listing_ms(server, token)  # after a while: at first a result's shape becomes known with each
             points.append(Point(count, found, (listing, start, machine.resident_mb(server.pid))))
     heads = ("tools/list ms", "start s", "RSS MB")
     return Curve("Tools in the catalogue", "tools", heads, points, ("start: until a first call was answered.",))
