@@ -18,6 +18,7 @@ _ABOUT: Final[Mapping[str, str]] = {
     "peers": "The same statement, data and tokens. A stack that could not be measured here is named below the table.",
     "processes": "`server.reuse_port` lets the system spread connections over several processes; a peer that uses "
     "several cores by itself stands beside them.",
+    "telemetry": "What metrics and traces add to a call: at most 30 microseconds of CPU with every tenth call traced.",
     "start": "A pod that starts quickly is one that can be replaced without being missed.",
     "added": "What an agent waits for longer because the gateway stands between, at a rate that leaves room.",
     "paper": "The workload of the paper that the architecture comes from. Its figures were measured on its authors' "

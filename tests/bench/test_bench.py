@@ -30,6 +30,7 @@ from tests.bench import (
     tokens,
     wrk,
 )
+from tests.bench.__main__ import BENCHES
 from tests.bench.contenders import MARKER, CannotStart, Server, enter
 from tests.bench.figures import Figure, Table, ratio
 from tests.bench.flow import Flow
@@ -90,6 +91,10 @@ def test_a_start_is_timed_until_readiness(bench_world: World) -> None:
     (table,) = start.measure(bench_world, SHORT)
     assert [row[0] for row in table.rows] == ["SQLite", "PostgreSQL"]
     assert all(figure.minimum > 0 for row in table.rows for figure in row[1:])
+
+
+def test_every_bench_has_its_words_on_the_page() -> None:
+    assert page._ABOUT.keys() == BENCHES.keys()
 
 
 def test_every_file_on_the_way_of_a_call_has_a_stage() -> None:
