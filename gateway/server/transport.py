@@ -78,14 +78,14 @@ class Outcome:
         body: the response.
         status: of HTTP, where the answer is no stream.
         headers: likewise.
-        result: what the response carries; None for an error.
+        result: what the response carries, a mapping or, for lists of tools, bytes; None for an error.
         is_cancelled: whether the client said that it wants no answer.
     """
 
     body: bytes
     status: int
     headers: Mapping[str, str] | None = None
-    result: Mapping[str, Any] | None = None
+    result: Any = None
     is_cancelled: bool = False
 
 
