@@ -46,15 +46,17 @@ class Shares:
         """
         return _Share(self, call, patience, lease) if self._is_needed else lease
 
-    async def enter(self, call: Call, patience: Patience) -> bool:
-        """Take one of the client's places; whether that had to be waited for.
+    def enter(self, call: Call) -> bool:
+        """Take one of the client's places, if one is free."""
+        return self._slots.take(call.principal.client, self._share)
+
+    async def wait(self, call: Call, patience: Patience) -> None:
+        """Take one of the client's places once one is free.
 
         Raises:
             ToolError: POOL_EXHAUSTED, POOL_TIMEOUT.
         """
         client, most, now = call.principal.client, self._settings.max_waiting, asyncio.get_running_loop().time
-        if self._slots.take(client, self._share):
-            return False
         call.report("waiting for a connection")
         is_full, started = self._slots.waiting(client) >= most, now()
         try:
@@ -64,7 +66,6 @@ class Shares:
         if not is_admitted:
             code = Code.POOL_EXHAUSTED if is_full else Code.POOL_TIMEOUT
             raise failure(code, f"the client already holds its {self._share} connections", retry_after=1.0)
-        return True
 
     def leave(self, call: Call) -> None:
         """Give it back."""
@@ -83,18 +84,23 @@ class _Share(Generic[T]):
         self._lease = lease
 
     async def __aenter__(self) -> T:
-        started = time.perf_counter()
-        try:
-            if await self._shares.enter(self._call, self._patience):
-                self._lease.since = started
-        except (ToolError, asyncio.CancelledError) as error:
-            self._lease.failed(started, error)
-            raise
+        if not self._shares.enter(self._call):
+            await self._wait()
         try:
             return await self._lease.__aenter__()
         except BaseException:
             self._shares.leave(self._call)
             raise
+
+    async def _wait(self) -> None:
+        """Wait for a place, and leave word of how it went."""
+        started = time.perf_counter()
+        try:
+            await self._shares.wait(self._call, self._patience)
+        except (ToolError, asyncio.CancelledError) as error:
+            self._lease.failed(started, error)
+            raise
+        self._lease.since = started
 
     async def __aexit__(self, *_: object) -> None:
         try:

@@ -91,12 +91,13 @@ class Limit:
         self.has_expired = False
 
     async def __aenter__(self) -> None:
-        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a limit needs a task that it can cancel")
         self._task = task
         self._cancelling = task.cancelling()
-        self._alarms.set(self, asyncio.get_running_loop().time() + self._seconds, self._expire)
+        self._alarms.set(self, loop.time() + self._seconds, self._expire)
 
     def _expire(self) -> None:
         self.has_expired = True

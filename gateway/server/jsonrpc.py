@@ -8,9 +8,8 @@ stdlib with hooks reads numbers exactly; orjson is asked about surrogates only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -27,8 +26,7 @@ _MAX_INT64: Final = 2**63 - 1
 RequestId = str | int
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One request, or one notification when `id` is None."""
 
     id: RequestId | None

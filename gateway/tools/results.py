@@ -7,10 +7,10 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, Final, Literal, Protocol
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import orjson
 
@@ -51,8 +51,10 @@ class Presentable(Protocol):
         """Parameters that may narrow the rows."""
 
 
-@dataclass(frozen=True, slots=True)
-class ToolResult:
+_NO_META: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class ToolResult(NamedTuple):
     """The outcome of one call.
 
     Attributes:
@@ -71,11 +73,11 @@ class ToolResult:
     text: str
     hints: tuple[str, ...] = ()
     is_error: bool = False
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, Any] = _NO_META
     row_count: int = 0
     affected: int | None = None
     code: str = ""
-    detail: str = field(default="", repr=False)
+    detail: str = ""
 
 
 def present(table: Table, tool: Presentable) -> ToolResult:

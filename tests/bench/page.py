@@ -20,6 +20,7 @@ _ABOUT: Final[Mapping[str, str]] = {
     "several cores by itself stands beside them.",
     "telemetry": "What metrics and traces add to a call: at most 30 microseconds of CPU with every tenth call traced.",
     "start": "A pod that starts quickly is one that can be replaced without being missed.",
+    "million": "Resident memory must end where it was once everything had been used for the first time.",
     "added": "What an agent waits for longer because the gateway stands between, at a rate that leaves room.",
     "paper": "The workload of the paper that the architecture comes from. Its figures were measured on its authors' "
     "deployment, with network in between: compare the ratios, not the milliseconds.",

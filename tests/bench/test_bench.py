@@ -18,6 +18,7 @@ from tests.bench import (
     added,
     call,
     gateways,
+    million,
     page,
     paper,
     peers,
@@ -91,6 +92,15 @@ def test_a_start_is_timed_until_readiness(bench_world: World) -> None:
     (table,) = start.measure(bench_world, SHORT)
     assert [row[0] for row in table.rows] == ["SQLite", "PostgreSQL"]
     assert all(figure.minimum > 0 for row in table.rows for figure in row[1:])
+
+
+def test_memory_is_read_at_each_mark(bench_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(million, "MARKS", (10, 100))
+    (table,) = million.measure(bench_world, SHORT)
+    first, *marks = table.rows
+    assert first[0] == "1"
+    assert [int(row[0].replace(",", "")) >= mark for row, mark in zip(marks, (10, 100), strict=True)] == [True, True]
+    assert all(row[1] > 0 for row in table.rows)
 
 
 def test_every_bench_has_its_words_on_the_page() -> None:

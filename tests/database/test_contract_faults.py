@@ -24,7 +24,8 @@ def server(request: pytest.FixtureRequest) -> Any:
 
 async def _outcomes(source: Any, count: int) -> list[Any]:
     item = statement(source.engine, "select 1 as n")
-    return await asyncio.gather(*(run(source, item) for _ in range(count)), return_exceptions=True)
+    outcomes: list[Any] = await asyncio.gather(*(run(source, item) for _ in range(count)), return_exceptions=True)
+    return outcomes
 
 
 async def _until_served(source: Any) -> None:
