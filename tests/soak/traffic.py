@@ -197,7 +197,7 @@ async def _write_once(traffic: Traffic) -> None:
     for _ in range(2):
         result = await traffic.call("record_once", key=key)
         expect(not result["isError"], result)
-    traffic.written.add(key)
+        traffic.written.add(key)
 
 
 async def _write_again(traffic: Traffic) -> None:
