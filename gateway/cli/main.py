@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     gc.disable()  # importing makes much, and nothing that could be collected
     arguments = build_parser(words[:1]).parse_args(words)
+    gc.freeze()  # it all stays, so the collector need not walk it either
     gc.enable()
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, SecretStr, StringConstraints
+from pydantic_core import CoreSchema
 
 from gateway.config.units import Duration, Size
 
@@ -19,6 +25,23 @@ Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 class Settings(BaseModel):
     """The base of all: frozen, closed, and its field docstrings are its documentation."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler, /) -> dict[str, Any]:
+        """Describe the fields; pydantic's own `use_attribute_docstrings` reads all sources at every start."""
+        schema = handler(core)
+        properties = handler.resolve_ref_schema(schema)["properties"]
+        for name, text in _docstrings(cls):
+            properties[cls.model_fields[name].alias or name].setdefault("description", text)
+        return schema
+
+
+def _docstrings(model: type[Settings]) -> Iterator[tuple[str, str]]:
+    """The string below each field, its own before those that it inherits."""
+    for kind in model.__mro__[: model.__mro__.index(Settings)]:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+        for field, below in pairwise(tree.body[0].body if isinstance(tree.body[0], ast.ClassDef) else ()):
+            match field, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    yield name, inspect.cleandoc(text)

@@ -209,7 +209,7 @@ class Engine(Protocol):
 
     @property
     def dialect(self) -> str:
-        """The SQL dialect, as sqlglot names it: "postgres", "sqlite", "mysql", "oracle"."""
+        """The SQL dialect, as `gateway.database.lexer` has it: "postgres", "sqlite", "mysql", "oracle"."""
 
     def placeholder(self, position: int, name: str) -> str:
         """The bind placeholder for a 1-based position ("$1", "?1", ":name")."""

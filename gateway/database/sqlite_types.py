@@ -8,7 +8,6 @@ column. Expressions and NUMERIC affinities are `ANY`: the value decides.
 
 from __future__ import annotations
 
-import itertools
 import re
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -16,10 +15,8 @@ from decimal import Decimal
 from typing import Any, Final
 
 import orjson
-import sqlglot
-from sqlglot.errors import SqlglotError
-from sqlglot.tokenizer_core import TokenType
 
+from gateway.database import lexer
 from gateway.database.engine import Column, Json, Kind, Statement
 from gateway.database.exact_json import dumps
 from gateway.database.failures import failure
@@ -64,7 +61,7 @@ def _bind_one(name: str, value: Any) -> Any:
 def explain(statement: Statement) -> tuple[str, list[None]]:
     """A statement that is prepared like this one and has no effect, with its values."""
     nulls: list[None] = [None] * len(statement.parameters)
-    tokens = sqlglot.tokenize(statement.text, read="sqlite")
+    tokens = lexer.tokenize(statement.text, "sqlite")
     is_explain = bool(tokens) and tokens[0].text.lower() == "explain"
     return (statement.text if is_explain else f"explain {statement.text}"), nulls
 
@@ -73,7 +70,7 @@ def columns_of(db: sqlite3.Connection, statement: Statement) -> tuple[Column, ..
     """The columns with their declared types, by way of a temporary view; empty when it cannot be one."""
     try:
         db.execute(f"create view {_VIEW} as {_without_placeholders(statement.text)}")
-    except (sqlite3.Error, SqlglotError):
+    except sqlite3.Error:
         return ()
     try:
         found = db.execute(f"pragma {_VIEW.replace('.', '.table_info(')})").fetchall()
@@ -95,14 +92,12 @@ def _unrepeated(name: str, names: set[str]) -> str:
 
 def _without_placeholders(text: str) -> str:
     """The statement with NULL for each `?N`: a view takes no parameters."""
-    tokens = sqlglot.tokenize(text, read="sqlite")
     parts: list[str] = []
     position = 0
-    for mark, number in itertools.pairwise(tokens):
-        is_placeholder = mark.token_type is TokenType.PLACEHOLDER and number.token_type is TokenType.NUMBER
-        if is_placeholder and number.start == mark.end + 1:
-            parts.append(f"{text[position : mark.start]}null")
-            position = number.end + 1
+    for token in lexer.tokenize(text, "sqlite"):
+        if token.kind is lexer.Kind.NATIVE:
+            parts.append(f"{text[position : token.start]}null")
+            position = token.end + 1
     return "".join(parts) + text[position:].rstrip().rstrip(";")
 
 

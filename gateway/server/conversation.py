@@ -25,6 +25,7 @@ from gateway.server.ending import cut_off, note_failure, note_result
 from gateway.server.endpoint import Endpoint, find_endpoint
 from gateway.server.events import Kind
 from gateway.server.front import Front
+from gateway.server.hosted import McpServer
 from gateway.server.jsonrpc import (
     INVALID_REQUEST,
     Message,
@@ -59,7 +60,7 @@ class _Place:
 
     front: Front
     endpoint: Endpoint
-    server: mcp.McpServer
+    server: McpServer
 
 
 class Conversation:

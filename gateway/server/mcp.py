@@ -1,4 +1,4 @@
-"""The MCP SDK's low-level server, and the handlers that it calls. Nothing else in the house knows the SDK.
+"""The handlers that the MCP SDK's runner calls, and the way past it. Nothing else in the house knows the SDK.
 
 The SDK judges every request by the client's revision and runs all methods but
 one: a tool call goes straight from its judge to the tool. The SDK's models
@@ -17,10 +17,8 @@ from typing import Any, Final
 
 import mcp_types as types
 import orjson
-from mcp.server.caching import CacheHint
 from mcp.server.connection import Connection
 from mcp.server.context import ServerRequestContext
-from mcp.server.lowlevel.server import Server
 from mcp.server.runner import ServerRunner
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import ServerMessageMetadata
@@ -29,15 +27,14 @@ from mcp_types.methods import validate_client_request
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
-from gateway import __version__
 from gateway.context import Call
 from gateway.errors import ProtocolError
 from gateway.server import judge, listen
 from gateway.server.admission import Admission
 from gateway.server.background import Background
 from gateway.server.dispatch import DispatchContext
+from gateway.server.hosted import SERVER_INFO, Handler, McpServer
 from gateway.server.jsonrpc import Message
-from gateway.server.listings import Listings
 from gateway.server.outlet import Outlet
 from gateway.server.snapshot import Snapshot
 from gateway.telemetry import tracing
@@ -47,8 +44,6 @@ from gateway.tools.execute import execute
 from gateway.tools.results import ToolResult
 
 INVALID_PARAMS: Final = -32602
-_SERVER_INFO: Final = {"name": "mcp-database-gateway", "title": "MCP Database Gateway", "version": __version__}
-_LIST_TTL_MS: Final = 60_000
 _MAX_NAME: Final = 256
 _INSTRUCTIONS: Final = (
     "Each tool runs one fixed SQL statement. Results are {rows, row_count, truncated}; "
@@ -168,58 +163,20 @@ _EMPTY_LISTS: Final = {
 }
 
 
-class McpServer(Server[Snapshot]):
-    """The SDK's server; it tells of changed tools, though not through the SDK's own handler.
-
-    Attributes:
-        tells_of_changes: whether clients of the handshake era hear of them, too.
-        listings: what it has listed.
-    """
-
-    tells_of_changes = False
-    listings: Listings
-
-    def get_capabilities(
-        self, *args: Any, protocol_version: str | None = None, **named: Any
-    ) -> types.ServerCapabilities:
-        """What `server/discover` and `initialize` announce."""
-        found = super().get_capabilities(*args, protocol_version=protocol_version, **named)
-        if self.tells_of_changes or protocol_version in MODERN_PROTOCOL_VERSIONS:
-            found.tools = types.ToolsCapability(list_changed=True)
-        return found
-
-
 def build_server(about: str = "", *, tells_of_changes: bool = False) -> McpServer:
-    """The SDK's server with our handlers; one for each door of a configuration.
+    """The server that the SDK's runner drives; one for each door of a configuration.
 
     Args:
         about: what is told of the door before anything else.
         tells_of_changes: whether clients of the handshake era hear of changed tools, too.
     """
-    private, public = CacheHint(_LIST_TTL_MS, "private"), CacheHint(_LIST_TTL_MS, "public")
-    server = McpServer(
-        _SERVER_INFO["name"],
-        title=_SERVER_INFO["title"],
-        version=__version__,
-        instructions=f"{about} {_INSTRUCTIONS}".lstrip(),
-        cache_hints={
-            "server/discover": public,
-            "tools/list": private,
-            "prompts/list": private,
-            "resources/list": private,
-            "resources/templates/list": private,
-        },
-    )
-    server.tells_of_changes = tells_of_changes
-    server.listings = Listings()
-    server.add_request_handler("tools/list", types.PaginatedRequestParams, _list_tools)
-    for method, key in _EMPTY_LISTS.items():
-        server.add_request_handler(method, types.PaginatedRequestParams, _empty_list(key))
-    server.add_request_handler("resources/read", types.ReadResourceRequestParams, _read_resource)
-    server.add_request_handler("prompts/get", types.GetPromptRequestParams, _get_prompt)
-    # The SDK's own span middleware would double ours; this list is provisional API, used here only.
-    server.middleware.clear()
-    return server
+    handlers = {
+        "tools/list": Handler(types.PaginatedRequestParams, _list_tools),
+        **{method: Handler(types.PaginatedRequestParams, _empty_list(key)) for method, key in _EMPTY_LISTS.items()},
+        "resources/read": Handler(types.ReadResourceRequestParams, _read_resource),
+        "prompts/get": Handler(types.GetPromptRequestParams, _get_prompt),
+    }
+    return McpServer(f"{about} {_INSTRUCTIONS}".lstrip(), handlers, tells_of_changes=tells_of_changes)
 
 
 def _exchange(ctx: Context) -> Exchange:
@@ -241,7 +198,7 @@ def _envelope(result: ToolResult, version: str) -> dict[str, Any]:
         envelope["structuredContent"] = orjson.Fragment(result.structured)
     if version in MODERN_PROTOCOL_VERSIONS:
         envelope["resultType"] = "complete"
-        envelope["_meta"] = {**result.meta, SERVER_INFO_META_KEY: _SERVER_INFO}
+        envelope["_meta"] = {**result.meta, SERVER_INFO_META_KEY: SERVER_INFO}
     elif result.meta:
         envelope["_meta"] = result.meta
     return envelope
@@ -264,7 +221,8 @@ async def _dispatch(server: McpServer, exchange: Exchange, message: Message, ver
 
     What clients say of themselves was judged with the request and is not used.
     """
-    runner = ServerRunner(server, Connection.from_envelope(version, None, None), exchange.snapshot)
+    hosted: Any = server  # typed as the SDK's `Server`, and used as far as `McpServer` says
+    runner = ServerRunner(hosted, Connection.from_envelope(version, None, None), exchange.snapshot)
     context = DispatchContext(message.id or 0, ServerMessageMetadata(request_context=exchange), exchange.outlet)
     return await runner.on_request(context, message.method, message.params)
 
@@ -284,7 +242,7 @@ async def handle(server: McpServer, exchange: Exchange, message: Message, versio
         if message.method == listen.METHOD and version in MODERN_PROTOCOL_VERSIONS:
             validate_client_request(message.method, version, message.params)
             principal, settings = exchange.call.principal, exchange.snapshot.settings
-            about = {SERVER_INFO_META_KEY: _SERVER_INFO}
+            about = {SERVER_INFO_META_KEY: SERVER_INFO}
             return await exchange.listening.serve(principal, exchange.outlet, message, settings, about)
         if message.method == "tools/list" and "cursor" not in (message.params or {}):
             return await _listed(server, exchange, message, version)

@@ -13,7 +13,6 @@ from gateway.server.table_sink import TableSink, open_source
 from gateway.telemetry.audit.chain import Keys, Previous
 from gateway.telemetry.audit.channel import Sink
 from gateway.telemetry.audit.file_sink import FileSink
-from gateway.telemetry.audit.otlp_sink import OtlpSink
 from gateway.telemetry.audit.recorder import Audit, Outlet, Policy
 from gateway.telemetry.audit.stream_sink import StreamSink
 
@@ -68,6 +67,9 @@ async def _sink(settings: AnySinkSettings, configuration: Configuration, stream:
         source = await stack.enter_async_context(open_source(table.source, whole.sources[table.source]))
         return TableSink(source, table.table, whole.audit.write_timeout)
     if settings.otlp is not None:
+        # Imported here, because OpenTelemetry's SDK is heavy and most audits do without.
+        from gateway.telemetry.audit.otlp_sink import OtlpSink
+
         return OtlpSink()
     return StreamSink(stream, "stdout" if stream == STDOUT else "stderr")
 

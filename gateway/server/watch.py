@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections import Counter
@@ -12,12 +13,11 @@ from gateway.config.telemetry import TelemetrySettings
 from gateway.server.metering import House
 from gateway.server.record import Record
 from gateway.server.snapshot import Snapshot
-from gateway.telemetry.export import open_spans
+from gateway.telemetry.collector import is_named
+from gateway.telemetry.instruments import SYSTEMS
 from gateway.telemetry.metrics import Meters, Metrics
-from gateway.telemetry.push import open_push
 from gateway.telemetry.runtime import LoopLag, read_process
-from gateway.telemetry.spans import SYSTEMS
-from gateway.telemetry.tracing import Served, Trace, Tracer
+from gateway.telemetry.tracing import Outlet, Served, Trace, Tracer
 
 
 class Watch:
@@ -101,8 +101,21 @@ async def open_watch(settings: TelemetrySettings, current: Callable[[], Snapshot
         metrics.add(reader)
     async with AsyncExitStack() as stack:
         stack.enter_context(lag.measured())
-        outlet = await stack.enter_async_context(open_spans(settings.traces.max_pending))
-        if outlet is not None:
-            metrics.add(outlet.read)
-        await stack.enter_async_context(open_push(metrics, settings.metrics.export_interval))
+        outlet = await _export(settings, metrics, stack)
         yield Watch(settings, metrics, Tracer(settings.traces, outlet), house.reloads)
+
+
+async def _export(settings: TelemetrySettings, metrics: Metrics, stack: AsyncExitStack) -> Outlet | None:
+    """Send to the collectors that the environment names; the way out for traces, if there is one."""
+    # Imported here, because OpenTelemetry's SDK is heavy and most processes have no collector.
+    outlet = None
+    if is_named(os.environ, "TRACES"):
+        from gateway.telemetry.export import open_spans
+
+        outlet = await stack.enter_async_context(open_spans(settings.traces.max_pending))
+        metrics.add(outlet.read)
+    if is_named(os.environ, "METRICS"):
+        from gateway.telemetry.push import open_push
+
+        await stack.enter_async_context(open_push(metrics, settings.metrics.export_interval))
+    return outlet

@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from gateway import __version__
 from gateway.telemetry import instruments as known
+from gateway.telemetry.collector import speaks_http
 from gateway.telemetry.instruments import Reading
 from gateway.telemetry.spans import spans_of
 from gateway.telemetry.tracing import Served
@@ -166,20 +167,6 @@ class SpanOutlet:
                 self._complaints.lost(len(spans))
 
 
-def is_named(environment: Mapping[str, str], signal: str) -> bool:
-    """Whether the environment names a collector for "TRACES" or "METRICS"; `otlp` alone means one at localhost."""
-    chosen = environment.get(f"OTEL_{signal}_EXPORTER", "")
-    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true" or chosen == "none":
-        return False
-    return chosen == "otlp" or any(environment.get(f"OTEL_EXPORTER_OTLP_{part}ENDPOINT") for part in ("", f"{signal}_"))
-
-
-def speaks_http(environment: Mapping[str, str], signal: str) -> bool:
-    """Whether OTLP goes by HTTP; gRPC otherwise."""
-    named = environment.get(f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL") or environment.get("OTEL_EXPORTER_OTLP_PROTOCOL")
-    return named == "http/protobuf"
-
-
 def resource() -> Resource:
     """Who is speaking; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` go first."""
     named = os.environ.get("OTEL_SERVICE_NAME") or "mcp-database-gateway"
@@ -204,16 +191,13 @@ def _span_exporter(environment: Mapping[str, str]) -> SpanExporter:
 
 
 @asynccontextmanager
-async def open_spans(most: int, environment: Mapping[str, str] = os.environ) -> AsyncIterator[SpanOutlet | None]:
-    """The way out for spans while the block runs; None where no collector is named.
+async def open_spans(most: int, environment: Mapping[str, str] = os.environ) -> AsyncIterator[SpanOutlet]:
+    """The way out for spans while the block runs.
 
     Args:
         most: requests that may wait for the collector.
         environment: the `OTEL_*` variables.
     """
-    if not is_named(environment, "TRACES"):
-        yield None
-        return
     hush()
     outlet = SpanOutlet(_span_exporter(environment), resource(), Pace.of(most, environment))
     try:

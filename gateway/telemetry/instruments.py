@@ -26,6 +26,9 @@ class Kind(StrEnum):
     """A distribution."""
 
 
+SYSTEMS: Final = {"postgres": "postgresql", "mysql": "mysql", "oracle": "oracle.db", "sqlite": "sqlite"}
+"""OpenTelemetry's names for the engines (semantic conventions for databases, `db.system.name`)."""
+
 _SUFFIXES: Final = {"s": "_seconds", "By": "_bytes"}
 
 

@@ -19,7 +19,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from gateway import __version__
 from gateway.resilience.histogram import Histogram
-from gateway.telemetry.export import Complaints, hush, is_named, resource, speaks_http
+from gateway.telemetry.collector import speaks_http
+from gateway.telemetry.export import Complaints, hush, resource
 from gateway.telemetry.instruments import Instrument, Kind, Reading
 from gateway.telemetry.metrics import Metrics
 
@@ -128,16 +129,13 @@ class MetricPush:
 async def open_push(
     metrics: Metrics, interval: float, environment: Mapping[str, str] = os.environ
 ) -> AsyncIterator[None]:
-    """Send metrics while the block runs, if the environment names a collector.
+    """Send metrics while the block runs.
 
     Args:
         metrics: what is sent.
         interval: seconds; `OTEL_METRIC_EXPORT_INTERVAL` (milliseconds) goes first.
         environment: the `OTEL_*` variables.
     """
-    if not is_named(environment, "METRICS"):
-        yield
-        return
     hush()
     given = environment.get("OTEL_METRIC_EXPORT_INTERVAL", "")
     push = MetricPush(metrics, _exporter(environment), int(given) / 1000 if given.isdigit() else interval)

@@ -13,10 +13,8 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from gateway import __version__
 from gateway.context import Mark
+from gateway.telemetry.instruments import SYSTEMS
 from gateway.telemetry.tracing import Parent, Served
-
-SYSTEMS: Final = {"postgres": "postgresql", "mysql": "mysql", "oracle": "oracle.db", "sqlite": "sqlite"}
-"""OpenTelemetry's names for the engines (semantic conventions for databases, `db.system.name`)."""
 
 _SCOPE: Final = InstrumentationScope("gateway", __version__)
 _FLAGS: Final = TraceFlags(TraceFlags.SAMPLED)

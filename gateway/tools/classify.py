@@ -1,8 +1,7 @@
 """Judges at load whether a statement only reads: the third fence, behind the account and the transaction.
 
-It works on the tokens that the placeholders are found in (`statement.tokenize`), in which every
-word is plain: what a word does is told by its position, so that columns and functions named
-`update`, `replace` or `insert` stay what they are. Whatever cannot be followed is refused.
+It works on the lexer's tokens, in which every word is plain: what a word does is told by its position, so that columns
+and functions named `update`, `replace` or `insert` stay what they are. Whatever cannot be followed is refused.
 """
 
 from __future__ import annotations
@@ -10,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from sqlglot.tokenizer_core import Token, TokenType
-
-from gateway.tools.statement import tokenize, where
+from gateway.database.lexer import Kind, Token, tokenize
+from gateway.tools.statement import where
 
 _ROWS: Final = frozenset({"SELECT", "WITH", "VALUES", "TABLE"})
 _PLANS: Final = frozenset({"EXPLAIN", "DESCRIBE", "DESC"})
@@ -31,7 +29,7 @@ def changes(sql: str, dialect: str) -> list[str]:
 
     Args:
         sql: one statement, in which `statement.scan` found no mistake.
-        dialect: as sqlglot names it.
+        dialect: as the lexer has it.
     """
     found = _Reader(tokenize(sql, dialect), dialect).findings()
     return [f"{where(sql, token.start)}: {words}; {_REMEDY}" for token, words in found]
@@ -77,10 +75,10 @@ class _Reader:
         while True:
             start = index
             index += 1
-            if self._is(index, TokenType.L_PAREN):
+            if self._is(index, "("):
                 index = self._behind(index)
             body = next(
-                (index + length for length in (1, 2, 3) if self._is(index + length, TokenType.L_PAREN)),
+                (index + length for length in (1, 2, 3) if self._is(index + length, "(")),
                 len(self._tokens),
             )
             if self._word(index) != "AS" or body >= len(self._tokens):
@@ -88,7 +86,7 @@ class _Reader:
                 return
             yield from self._verb(self._inside(body))
             index = self._behind_search(self._behind(body))
-            if not self._is(index, TokenType.COMMA):
+            if not self._is(index, ","):
                 break
             index += 1
         yield from self._verb(self._inside(index))
@@ -120,11 +118,11 @@ class _Reader:
     def _plan(self, first: int) -> Iterator[tuple[Token, str]]:
         """EXPLAIN runs its statement only with ANALYZE."""
         index, is_run = first + 1, False
-        if self._is(index, TokenType.L_PAREN) and self._word(self._inside(index)) not in _ROWS:
+        if self._is(index, "(") and self._word(self._inside(index)) not in _ROWS:
             behind = self._behind(index)
             is_run = any(self._word(at) in {"ANALYZE", "ANALYSE"} for at in range(index, behind))
             index = behind
-        while self._word(index) in _PLAN_WORDS or (self._word(index) == "FORMAT" and self._is(index + 1, TokenType.EQ)):
+        while self._word(index) in _PLAN_WORDS or (self._word(index) == "FORMAT" and self._is(index + 1, "=")):
             is_run |= self._word(index) in {"ANALYZE", "ANALYSE"}
             index += 3 if self._word(index) == "FORMAT" else 1
         if self._word(index) == "INTO":
@@ -140,18 +138,19 @@ class _Reader:
 
     def _pragma(self, first: int) -> Iterator[tuple[Token, str]]:
         """A pragma with an argument changes a setting, unless its argument only says what to tell about."""
-        name = first + (3 if self._is(first + 2, TokenType.DOT) else 1)
+        name = first + (3 if self._is(first + 2, ".") else 1)
         if name + 1 < len(self._tokens) and not self._word(name).lower().endswith(_READING_PRAGMAS):
             yield self._at(name), f"PRAGMA {self._shown(name)} with a value changes a setting"
 
     # Tokens
 
-    def _is(self, index: int, kind: TokenType) -> bool:
-        return index < len(self._tokens) and self._tokens[index].token_type is kind
+    def _is(self, index: int, mark: str) -> bool:
+        return index < len(self._tokens) and self._tokens[index].text == mark
 
     def _word(self, index: int) -> str:
         """The unquoted word there, in capitals; "" for anything else."""
-        return self._tokens[index].text.upper() if self._is(index, TokenType.VAR) else ""
+        is_word = index < len(self._tokens) and self._tokens[index].kind is Kind.WORD
+        return self._tokens[index].text.upper() if is_word else ""
 
     def _words(self, index: int, count: int) -> tuple[str, ...]:
         return tuple(self._word(at) for at in range(index, index + count))
@@ -159,13 +158,13 @@ class _Reader:
     def _is_clause(self, index: int, word: str) -> bool:
         """Whether a reserved word stands for itself: no column `t.into`, no label `as into`, no placeholder `:into`."""
         before = self._tokens[index - 1]
-        is_placeholder = before.token_type is TokenType.COLON and before.end + 1 == self._tokens[index].start
-        is_name = is_placeholder or before.token_type is TokenType.DOT or self._word(index - 1) == "AS"
+        is_placeholder = before.text == ":" and before.end + 1 == self._tokens[index].start
+        is_name = is_placeholder or before.text == "." or self._word(index - 1) == "AS"
         return self._word(index) == word and not is_name
 
     def _inside(self, index: int) -> int:
         """The first token at or after this one that is no opening parenthesis."""
-        while self._is(index, TokenType.L_PAREN):
+        while self._is(index, "("):
             index += 1
         return index
 
@@ -173,7 +172,7 @@ class _Reader:
         """The token after the parenthesis that closes this one."""
         depth = 0
         for at in range(index, len(self._tokens)):
-            depth += self._is(at, TokenType.L_PAREN) - self._is(at, TokenType.R_PAREN)
+            depth += self._is(at, "(") - self._is(at, ")")
             if depth == 0:
                 return at + 1
         return len(self._tokens)
@@ -182,7 +181,7 @@ class _Reader:
         """The word before the parenthesis in which a token stands."""
         depth = 0
         for at in range(index - 1, 0, -1):
-            depth += self._is(at, TokenType.R_PAREN) - self._is(at, TokenType.L_PAREN)
+            depth += self._is(at, ")") - self._is(at, "(")
             if depth < 0:
                 return self._word(at - 1)
         return ""

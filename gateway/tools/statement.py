@@ -1,9 +1,8 @@
 """Finds `:name` placeholders in an author's SQL and puts the engine's own in their place.
 
 Nothing else of the text is touched. What is a string, a quoted name, a comment
-or an operator is decided by sqlglot's tokenizer of the engine's dialect, with
-its keywords taken out: every word is then a word, so `:limit` and `:order by`
-are found like `:id`, and `call f(:id)` is not swallowed whole.
+or a word is decided by the lexer of the engine's dialect. It knows no keywords:
+`:limit` and `:order by` are found like `:id`.
 """
 
 from __future__ import annotations
@@ -12,15 +11,11 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
-from typing import Any, Final
-
-from sqlglot.dialects.dialect import Dialect
-from sqlglot.errors import TokenError
-from sqlglot.tokenizer_core import Token, TokenType
+from typing import Final
 
 from gateway.database.engine import CallsProcedures, Engine, Output, Statement
+from gateway.database.lexer import Kind, Token, Unclosed, tokenize
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _SPACE_OR_LINE_COMMENT: Final = re.compile(r"\s+|--[^\r\n]*")
@@ -62,7 +57,7 @@ def scan(sql: str, dialect: str, declared: Iterable[str]) -> Scan:
 
     Args:
         sql: as the author wrote it.
-        dialect: as sqlglot names it.
+        dialect: as the lexer has it.
         declared: the names of the tool's parameters.
     """
     names = frozenset(declared)
@@ -70,8 +65,8 @@ def scan(sql: str, dialect: str, declared: Iterable[str]) -> Scan:
         return Scan(sql, (), ("the statement contains a NUL character",))
     try:
         tokens = tokenize(sql, dialect)
-    except TokenError as error:
-        return Scan(sql, (), (_unreadable(sql, dialect, error),))
+    except Unclosed as error:
+        return Scan(sql, (), (_unclosed(sql, error),))
     text, tokens, mistakes = (sql, tokens, []) if _is_block(tokens, dialect) else _single(sql, tokens)
     mistakes += _misread(text, tokens, dialect)
     if not tokens:
@@ -82,15 +77,6 @@ def scan(sql: str, dialect: str, declared: Iterable[str]) -> Scan:
     found = list(_placeholders(text, tokens))
     mistakes += [_undeclared(text, item, names) for item in found if item.name not in names]
     return Scan(text, tuple(item for item in found if item.name in names), tuple(mistakes))
-
-
-def tokenize(sql: str, dialect: str) -> list[Token]:
-    """The tokens of SQL, in which every unquoted word is a VAR.
-
-    Raises:
-        TokenError: a string, a quoted name or a comment is not closed.
-    """
-    return list(_tokenizer(dialect).tokenize(sql))
 
 
 def where(sql: str, position: int) -> str:
@@ -142,24 +128,12 @@ def render(
     return Statement(name, "".join(pieces), tuple(order), tuple(types[each] for each in order), writes, tuple(outputs))
 
 
-@cache
-def _tokenizer(dialect: str) -> Any:
-    base: Any = Dialect.get_or_raise(dialect).tokenizer_class
-    keywords = {
-        key: kind
-        for key, kind in base.KEYWORDS.items()
-        if not any(char.isalnum() or char in " {}" for char in key) and key != base.HINT_START
-    }
-    plain = type("PlainTokenizer", (base,), {"KEYWORDS": keywords, "COMMANDS": set()})
-    return plain(dialect=dialect)
-
-
 def _single(sql: str, tokens: Sequence[Token]) -> tuple[str, list[Token], list[str]]:
     """The first statement's text and tokens; a further statement is a mistake."""
-    ends = [index for index, token in enumerate(tokens) if token.token_type is TokenType.SEMICOLON]
+    ends = [index for index, token in enumerate(tokens) if token.text == ";"]
     if not ends:
         return sql, list(tokens), []
-    further = [token for token in tokens[ends[0] :] if token.token_type is not TokenType.SEMICOLON]
+    further = [token for token in tokens[ends[0] :] if token.text != ";"]
     if further:
         return sql, list(tokens), [f"a second statement begins at {where(sql, further[0].start)}; a tool has one"]
     return sql[: tokens[ends[0]].start], list(tokens[: ends[0]]), []
@@ -172,8 +146,7 @@ def _is_block(tokens: Sequence[Token], dialect: str) -> bool:
 
 def _placeholders(sql: str, tokens: Sequence[Token]) -> Iterable[Placeholder]:
     for colon, word in pairwise(tokens):
-        is_pair = colon.token_type is TokenType.COLON and word.token_type is TokenType.VAR
-        if is_pair and word.start == colon.end + 1:
+        if colon.text == ":" and word.kind is Kind.WORD and word.start == colon.end + 1:
             yield Placeholder(sql[word.start : word.end + 1], colon.start, word.end + 1)
 
 
@@ -183,23 +156,12 @@ def _native(sql: str, tokens: Sequence[Token], dialect: str) -> list[str]:
     depth = 0
     for index, token in enumerate(tokens):
         follower = tokens[index + 1] if index + 1 < len(tokens) else None
-        has_tail = follower is not None and follower.start == token.end + 1
-        has_number = has_tail and follower is not None and follower.token_type is TokenType.NUMBER
-        depth += {TokenType.L_BRACKET: 1, TokenType.R_BRACKET: -1}.get(token.token_type, 0)
-        match token.token_type, dialect:
-            case TokenType.PARAMETER, "postgres":
-                is_native = token.text == "$" and has_number
-            case TokenType.PLACEHOLDER, "sqlite" | "mysql":
-                is_native = True
-            case TokenType.PARAMETER, "sqlite":
-                is_native = has_tail
-            case TokenType.VAR, "sqlite":
-                is_native = token.text.startswith("$")
-            case TokenType.COLON, "sqlite" | "oracle":
-                is_key = index > 0 and tokens[index - 1].token_type is TokenType.STRING
-                is_native = has_number and depth == 0 and not is_key
-            case _:
-                is_native = False
+        depth += {"[": 1, "]": -1}.get(token.text, 0)
+        is_native = token.kind is Kind.NATIVE
+        if token.text == ":" and dialect in ("sqlite", "oracle") and follower is not None:
+            is_key = index > 0 and tokens[index - 1].kind is Kind.STRING
+            is_numbered = follower.kind is Kind.NUMBER and follower.start == token.end + 1
+            is_native = is_numbered and depth == 0 and not is_key
         if is_native:
             found.append(token)
     return [
@@ -209,7 +171,7 @@ def _native(sql: str, tokens: Sequence[Token], dialect: str) -> list[str]:
 
 
 def _misread(sql: str, tokens: Sequence[Token], dialect: str) -> list[str]:
-    """Mistakes for text that the tokenizer is known to read differently than the database does."""
+    """Mistakes for text that the lexer would read differently than the database does."""
     mistakes = []
     edges = [(token.start, token.end + 1) for token in tokens]
     gaps = zip([0, *(end for _, end in edges)], [*(start for start, _ in edges), len(sql)], strict=True)
@@ -217,7 +179,7 @@ def _misread(sql: str, tokens: Sequence[Token], dialect: str) -> list[str]:
         if not _is_blank(sql[start:end], dialect):
             mistakes.append(f"{where(sql, start)}: write this comment more plainly: /* text */ or -- text")
     for first, second in pairwise(tokens):
-        is_continued = first.token_type is TokenType.BYTE_STRING and second.token_type is TokenType.STRING
+        is_continued = first.kind is Kind.ESCAPED and second.kind is Kind.STRING
         if is_continued and "\\" in sql[second.start : second.end + 1]:
             mistakes.append(f"{where(sql, second.start)}: write an E'...' string in one piece")
     return mistakes
@@ -260,9 +222,6 @@ def _undeclared(sql: str, item: Placeholder, names: frozenset[str]) -> str:
     return f"{where(sql, item.start)}: the placeholder :{item.name} has no parameter; {hint}"
 
 
-def _unreadable(sql: str, dialect: str, error: TokenError) -> str:
-    reason = str(error.__cause__) if isinstance(error.__cause__, TokenError) else ""
-    unclosed = re.match(r"Missing (\S+) from (\d+):", reason)
-    if unclosed:
-        return f"line {unclosed[2]}: a string or quoted name is not closed; {unclosed[1]} is missing"
-    return f"the statement cannot be read as {dialect} SQL; look for a string or comment that is not closed"
+def _unclosed(sql: str, error: Unclosed) -> str:
+    what = "comment that" if error.closer == "*/" else "string or quoted name"
+    return f"{where(sql, error.start)}: a {what} is not closed; {error.closer} is missing"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from gateway.demo.sample import make_shop
 from tests.bench import gateways, machine
@@ -18,6 +20,14 @@ from tests.bench.world import World
 from tests.servers.local import free_port
 
 _WITHIN = 30.0
+_FLOOR: Final = "aiohttp, pydantic and the MCP SDK, imported and nothing else"
+_IMPORTS: Final = """\
+import aiohttp.web, pydantic, mcp.server.lowlevel
+import os, sys
+from pathlib import Path
+pages = int(Path("/proc/self/statm").read_text().split()[1])
+sys.stdout.write(f"{sum(os.times()[:2])} {pages * os.sysconf('SC_PAGE_SIZE') / 1e6}")
+"""
 
 
 def measure(world: World, pace: Pace) -> list[Table]:
@@ -29,8 +39,21 @@ def measure(world: World, pace: Pace) -> list[Table]:
         found = [_start(world, name, settings, folder / f"{name}-{number}") for number in range(pace.rounds + 1)][1:]
         rows.append((name, *(Figure.of(column) for column in zip(*found, strict=True))))
         say(f"  {name}: {rows[-1][1]} s")
+    found = [_imports() for _ in range(pace.rounds + 1)][1:]
+    rows.append((_FLOOR, *(Figure.of(column) for column in zip(*found, strict=True))))
     notes = ("Ready: `/healthz/ready` answers 200, keys of the issuer and statements of the tools included.",)
     return [Table("From the command to readiness", ("source", "s", "CPU s", "RSS MB"), tuple(rows), notes)]
+
+
+def _imports() -> tuple[float, float, float]:
+    """What the libraries cost by themselves, as `_start` tells it."""
+    command = ["taskset", "-c", str(machine.cores()[0]), *map(str, python("-c", _IMPORTS))]
+    began = time.perf_counter()
+    told = subprocess.run(
+        command, env=os.environ | {"PYTHONDONTWRITEBYTECODE": ""}, capture_output=True, text=True, check=True
+    ).stdout
+    seconds, resident = map(float, told.split())
+    return time.perf_counter() - began, seconds, resident
 
 
 def _embedded(world: World, folder: Path) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def test_streams_are_opened_and_silent(bench_world: World, monkeypatch: pytest.M
 
 def test_a_start_is_timed_until_readiness(bench_world: World) -> None:
     (table,) = start.measure(bench_world, SHORT)
-    assert [row[0] for row in table.rows] == ["SQLite", "PostgreSQL"]
+    assert [row[0] for row in table.rows] == ["SQLite", "PostgreSQL", start._FLOOR]
     assert all(figure.minimum > 0 for row in table.rows for figure in row[1:])
 
 

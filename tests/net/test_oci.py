@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -109,7 +110,8 @@ async def test_a_token_that_has_ended_points_at_the_clock(plane: DataPlane) -> N
 
 async def test_what_the_endpoint_shows_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority, sighting = Authority(tmp_path), Sighting()
-    monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
+    # The system's authorities, which aiohttp reads when it is imported.
+    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", ssl.create_default_context(cafile=authority.path))
     pair = authority.issue("oci.test", address="127.0.0.1", days=20)
     async with running_data_plane(pair.context()) as plane:
         key = ApiKey(*plane.identity, pem(plane.key))

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from gateway.config.telemetry import TraceSettings
 from gateway.resilience.histogram import Histogram
-from gateway.telemetry import export
+from gateway.telemetry import collector, export
 from gateway.telemetry.export import Complaints, Pace, SpanOutlet, resource
 from gateway.telemetry.tracing import Served, Trace, Tracer
 
@@ -124,7 +124,7 @@ def test_an_exporter_that_breaks_each_time_is_one_line(caplog: pytest.LogCapture
     ],
 )
 def test_a_collector_is_named_as_opentelemetry_has_it(environment: dict[str, str], expected: bool) -> None:
-    assert export.is_named(environment, "TRACES") is expected
+    assert collector.is_named(environment, "TRACES") is expected
 
 
 def test_the_environment_goes_first() -> None:

@@ -222,7 +222,7 @@ def test_an_empty_statement_is_refused(sql: str) -> None:
 @pytest.mark.parametrize(("sql", "mark"), [("select 'a", "'"), ('select "a', '"'), ("select $$a", "$$")])
 def test_what_is_not_closed_is_named(sql: str, mark: str) -> None:
     (mistake,) = mistakes(f"select 1,\n{sql}")
-    assert mistake == f"line 2: a string or quoted name is not closed; {mark} is missing"
+    assert mistake == f"line 2, column 8: a string or quoted name is not closed; {mark} is missing"
 
 
 def test_a_comment_that_is_not_closed_is_refused() -> None:
@@ -288,17 +288,13 @@ def test_oracle_blocks_may_begin() -> None:
     assert mistakes("begin", "oracle") == ()
 
 
-def test_a_comment_that_postgresql_reads_differently_is_refused() -> None:
-    """PostgreSQL nests the second `/*`; the tokenizer takes `/*/` for an opening only."""
-    assert any("comment more plainly" in each for each in mistakes("/*/* :id */ :n */ select :id"))
-
-
-def test_a_template_comment_is_not_sql() -> None:
-    assert any("comment more plainly" in each for each in mistakes("select {# :id #} 1"))
+def test_comments_nest_in_postgresql_only() -> None:
+    assert names_in("/*/* :id */ :n */ select :id") == ["id"]
+    assert names_in("/*/* :id */ select :id", "mysql") == ["id"]
 
 
 def test_a_continued_escape_string_is_refused() -> None:
-    """PostgreSQL reads the second line with backslash escapes, the tokenizer without."""
+    """PostgreSQL reads the second line with backslash escapes, the lexer without."""
     sql = "select E'a'\n'b\\\\', ':id'"
     assert any("in one piece" in each for each in mistakes(sql))
 

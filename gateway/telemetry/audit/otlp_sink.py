@@ -16,7 +16,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from gateway import __version__
 from gateway.telemetry.audit.thread import WriterThread
-from gateway.telemetry.export import hush, resource, speaks_http
+from gateway.telemetry.collector import speaks_http
+from gateway.telemetry.export import hush, resource
 
 _SCOPE: Final = InstrumentationScope("gateway.audit", __version__)
 _COPIED: Final = ("correlation_id", "subject", "client", "tool", "outcome")
