@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 from gateway.config.addresses import is_loopback
 from gateway.config.logins import TlsSettings
 from gateway.errors import GatewayError
-from gateway.net.tls import Sighting, watch
+from gateway.net.tls import Sighting, modest, watch
 
 Mode = Literal["disable", "require", "verify-ca", "verify-full"]
 
@@ -58,7 +58,7 @@ def context_of(settings: TlsSettings, host: str, sighting: Sighting | None = Non
     mode = mode_of(settings, host)
     if mode == "disable":
         return None
-    context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = modest(_NamedContext(ssl.PROTOCOL_TLS_CLIENT))
     context.minimum_version = ssl.TLSVersion.TLSv1_3 if settings.min_version == "1.3" else ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS_1_2)
     context.check_hostname = mode == "verify-full"

@@ -17,7 +17,7 @@ from yarl import URL
 from gateway.config.addresses import is_loopback
 from gateway.errors import GatewayError
 from gateway.net.proxy import ProxyError, way
-from gateway.net.tls import Sighting
+from gateway.net.tls import Sighting, modest
 
 _CODE: Final = re.compile(r"[a-z_]{1,40}")
 _AGENT: Final = "mcp-database-gateway"
@@ -63,7 +63,7 @@ def trusting(ca: Path) -> ssl.SSLContext:
         FetchError: the file cannot be read or holds no certificate.
     """
     try:
-        return ssl.create_default_context(cafile=ca)
+        return modest(ssl.create_default_context(cafile=ca))
     except OSError as error:  # SSLError is one
         raise FetchError(f"cannot take certificates from {ca}: {error.strerror or error}") from error
 

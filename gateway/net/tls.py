@@ -1,11 +1,36 @@
-"""What servers show in TLS handshakes, remembered for whoever watches over certificates."""
+"""TLS as event loops make it, in memory: reads of a modest size, and what servers show in handshakes remembered."""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable
+from typing import Any, Final, TypeVar
 
 from cryptography import x509
+
+RECORD: Final = 16_384
+"""Bytes that one record carries at most (RFC 8446 section 5.1), and one read of OpenSSL returns at most."""
+Context = TypeVar("Context", bound=ssl.SSLContext)
+
+
+class Modest(ssl.SSLObject):
+    """One end of a connection, for whose reads no more memory is set aside than a record fills.
+
+    asyncio and uvloop ask for 256 KB each time. Python takes them from the heap before OpenSSL answers with the few
+    hundred bytes that have come, and gives back the rest: holes that small things then settle in, all over the heap.
+    """
+
+    def read(self, size: int = 1024, buffer: Any = None) -> bytes:
+        """What the next record holds, or as much of it as is asked for."""
+        if buffer is None and size > RECORD:
+            size = RECORD  # min() would take as long as all else here
+        return super().read(size, buffer)
+
+
+def modest(context: Context) -> Context:
+    """The context, whose connections read modestly."""
+    context.sslobject_class = Modest
+    return context
 
 
 class Sighting:
@@ -37,9 +62,9 @@ def first_end(sightings: Iterable[Sighting]) -> float | None:
 
 
 def watch(context: ssl.SSLContext, sighting: Sighting) -> None:
-    """Remember what servers show in a context's handshakes, those that asyncio makes in memory."""
+    """Remember what servers show in a context's handshakes, those that event loops make in memory; make it modest."""
 
-    class Watched(ssl.SSLObject):
+    class Watched(Modest):
         def do_handshake(self) -> None:
             super().do_handshake()
             sighting.see(self.getpeercert(binary_form=True))

@@ -15,6 +15,7 @@ from cryptography import x509
 
 from gateway.config.server import ListenerTlsSettings
 from gateway.errors import GatewayError
+from gateway.net.tls import modest
 
 EXPIRES_SOON: Final = timedelta(days=14)
 """How long before its end a certificate is warned about."""
@@ -121,7 +122,7 @@ def _content(path: Path) -> bytes:
 
 def _load(settings: ListenerTlsSettings, files: _Files) -> tuple[ssl.SSLContext, datetime]:
     """A context and the end of the certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = modest(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     context.minimum_version = ssl.TLSVersion.TLSv1_3 if settings.min_version == "1.3" else ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS_1_2)
     context.options |= ssl.OP_NO_RENEGOTIATION
