@@ -70,7 +70,7 @@ class MysqlEngine:
 
     def _link(self) -> Link:
         settings = self._settings
-        context = tls.context_of(settings.tls, settings.host, self.sighting)  # anew, since its files may have changed
+        context = tls.context_of(settings.tls, settings.host, self.sighting)
         password = settings.password.get_secret_value() if settings.password else ""
         is_socket = settings.host.startswith("/")
         return Link(

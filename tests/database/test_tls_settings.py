@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import ssl
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from gateway.config.logins import TlsSettings
 from gateway.database import tls
+from gateway.net.tls import Sighting
+from tests.servers.certificates import Authority
 
 
 @pytest.mark.parametrize(
@@ -42,3 +45,32 @@ def test_only_modern_ciphers_are_offered() -> None:
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     with pytest.raises(tls.TlsUnusable, match=r"missing\.pem"):
         tls.context_of(TlsSettings(ca=tmp_path / "missing.pem"), "db.internal")
+
+
+def _folder(parent: Path, name: str) -> Path:
+    (parent / name).mkdir()
+    return parent / name
+
+
+def test_a_context_is_kept_until_a_file_changes(tmp_path: Path) -> None:
+    authority, sighting = tmp_path / "ca.pem", Sighting()
+    settings = TlsSettings(ca=authority)
+
+    def trusted(*, of: Sighting = sighting, host: str = "db.internal") -> ssl.SSLContext:
+        context = tls.context_of(settings, host, of)
+        assert context is not None
+        return context
+
+    shutil.copy(Authority(_folder(tmp_path, "first")).path, authority)
+    first = trusted()
+    assert trusted() is first
+    assert trusted(host="other.internal") is first
+    assert trusted(of=Sighting()) is not first
+    shutil.copy(Authority(_folder(tmp_path, "second")).path, tmp_path / "new.pem")
+    (tmp_path / "new.pem").replace(authority)
+    second = trusted()
+    assert second is not first
+    assert second.get_ca_certs() != first.get_ca_certs()
+    authority.unlink()
+    with pytest.raises(tls.TlsUnusable, match=r"ca\.pem"):
+        trusted()
