@@ -161,7 +161,7 @@ class TokenVerifier(Verifier):
         key = _matching(token, keys)
         if key is not None and not self._inquiry.wants(issuer.settings.issuer):
             return self._judge(token, issuer, key, digest).principal
-        return await self._flights.join(digest, lambda: self._wait(text, token, issuer, key, digest))
+        return await self._flights.join(digest, lambda: self._wait(text, token, issuer, keys, key, digest))
 
     def _judge(self, token: Token, issuer: _Issuer, key: SigningKey, digest: bytes) -> _Verdict:
         """The verdict that needs nobody else; remembered, unless the provider has the last word."""
@@ -172,8 +172,16 @@ class TokenVerifier(Verifier):
             self._verdicts.put(digest, verdict, good_until(now, principal.expires_at, self._settings))
         return verdict
 
-    async def _wait(self, text: str, token: Token, issuer: _Issuer, key: SigningKey | None, digest: bytes) -> Principal:
-        verdict = self._judge(token, issuer, key or await self._signer(token, issuer), digest)
+    async def _wait(
+        self,
+        text: str,
+        token: Token,
+        issuer: _Issuer,
+        tried: tuple[SigningKey, ...],
+        key: SigningKey | None,
+        digest: bytes,
+    ) -> Principal:
+        verdict = self._judge(token, issuer, key or await self._signer(token, issuer, tried), digest)
         name = issuer.settings.issuer
         if not self._inquiry.wants(name):
             return verdict.principal
@@ -200,12 +208,11 @@ class TokenVerifier(Verifier):
             raise refusal(Reason.UNKNOWN_KEY)
         return keys
 
-    async def _signer(self, token: Token, issuer: _Issuer) -> SigningKey:
-        """The key that signed the token, where none of those at hand did."""
-        key, keys = None, issuer.keys.find(token.kid, token.algorithm)
-        if not keys:
-            keys = await self._wait_for_keys(token, issuer)
-            key = _matching(token, keys)
+    async def _signer(self, token: Token, issuer: _Issuer, tried: tuple[SigningKey, ...]) -> SigningKey:
+        """The key that signed the token, where none of those that were tried did."""
+        keys = issuer.keys.find(token.kid, token.algorithm) or await self._wait_for_keys(token, issuer)
+        # Keys may have come since, be it a moment ago.
+        key = None if keys == tried else _matching(token, keys)
         # Another key may have taken the same name, or the place of a nameless one.
         if key is None and await issuer.keys.renew():
             keys = issuer.keys.find(token.kid, token.algorithm)

@@ -15,6 +15,7 @@ from gateway.auth.problems import problems
 from gateway.auth.verifier import TokenVerifier, open_verifier
 from gateway.config.auth import AuthSettings, IssuerSettings
 from gateway.config.problems import ConfigError
+from gateway.context import Principal
 from gateway.errors import IdentityProviderUnavailable, Unauthenticated
 from tests.auth.provider import Clock, FaultyProvider, answers, auth_settings, until, until_ready
 from tests.auth.tokens import AUDIENCE, ISSUER, claims, jwk, private_key, rsa_key, sign
@@ -64,6 +65,23 @@ async def test_opening_never_waits_and_a_first_call_waits_for_the_keys() -> None
             await provider.asked.wait()
             provider.flowing.set()
             assert (await waiting).subject == "agent"
+            assert verifier.is_ready
+
+
+async def test_no_call_is_refused_in_the_moment_in_which_keys_come() -> None:
+    async with FaultyProvider() as provider:
+        provider.flowing.clear()
+        tokens = [provider.issue("agent") for _ in range(500)]  # each another one
+        async with open_verifier(auth_settings([provider.issuer])) as verifier:
+            await provider.asked.wait()
+            provider.flowing.set()
+            calls: list[asyncio.Task[Principal]] = []
+            for token in tokens:
+                calls.append(asyncio.create_task(verifier.verify(token)))
+                await asyncio.sleep(0)  # one in each turn of the loop, so that one of them meets the keys on its way
+                if verifier.is_ready:
+                    break
+            assert {principal.subject for principal in await asyncio.gather(*calls)} == {"agent"}
             assert verifier.is_ready
 
 
