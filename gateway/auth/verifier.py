@@ -36,6 +36,8 @@ _MAX_REFUSALS: Final = 1024
 # These may be right a moment later, when the key has arrived or the clock has moved.
 _PASSING: Final = frozenset({Reason.UNKNOWN_KEY.value, Reason.NOT_YET_VALID.value, Reason.TOO_LARGE.value})
 
+_Keys = tuple[SigningKey, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class _Issuer:
@@ -173,13 +175,7 @@ class TokenVerifier(Verifier):
         return verdict
 
     async def _wait(
-        self,
-        text: str,
-        token: Token,
-        issuer: _Issuer,
-        tried: tuple[SigningKey, ...],
-        key: SigningKey | None,
-        digest: bytes,
+        self, text: str, token: Token, issuer: _Issuer, tried: _Keys, key: SigningKey | None, digest: bytes
     ) -> Principal:
         verdict = self._judge(token, issuer, key or await self._signer(token, issuer, tried), digest)
         name = issuer.settings.issuer
@@ -196,7 +192,7 @@ class TokenVerifier(Verifier):
         self._verdicts.put(digest, verdict, answer.until)
         return opinion.principal
 
-    async def _wait_for_keys(self, token: Token, issuer: _Issuer) -> tuple[SigningKey, ...]:
+    async def _wait_for_keys(self, token: Token, issuer: _Issuer) -> _Keys:
         keys = await issuer.keys.obtain(token.kid, token.algorithm)
         # Without the provider's word a key that is not known may be a new one.
         if not issuer.keys.has_keys or not (keys or issuer.keys.status() == "ready"):
@@ -208,7 +204,7 @@ class TokenVerifier(Verifier):
             raise refusal(Reason.UNKNOWN_KEY)
         return keys
 
-    async def _signer(self, token: Token, issuer: _Issuer, tried: tuple[SigningKey, ...]) -> SigningKey:
+    async def _signer(self, token: Token, issuer: _Issuer, tried: _Keys) -> SigningKey:
         """The key that signed the token, where none of those that were tried did."""
         keys = issuer.keys.find(token.kid, token.algorithm) or await self._wait_for_keys(token, issuer)
         # Keys may have come since, be it a moment ago.
@@ -252,7 +248,7 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
-def _matching(token: Token, keys: tuple[SigningKey, ...]) -> SigningKey | None:
+def _matching(token: Token, keys: _Keys) -> SigningKey | None:
     return next((key for key in keys if is_signed_by(token, key)), None)
 
 

@@ -172,7 +172,9 @@ class Connection(web.RequestHandler):
         try:
             outcome = await super().finish_response(request, resp, start_time)
         except RuntimeError as error:
-            raise self._named(error) from error
+            if self._is_gone(error):
+                raise ConnectionResetError from error
+            raise
         if content.is_eof():
             self._rest()
         else:
@@ -211,7 +213,7 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer what is no HTTP with a plain 400 that repeats nothing of it, and with few lines in the log."""
         if not isinstance(exc, HttpProcessingError):
-            if exc is not None and self._named(exc) is not exc:
+            if exc is not None and self._is_gone(exc):
                 raise ConnectionResetError from exc
             super().handle_error(request, status, exc, message)  # logs it, and raises where an answer has begun
             return _fault()
@@ -220,17 +222,17 @@ class Connection(web.RequestHandler):
         response.force_close()
         return response
 
-    def _named(self, error: BaseException) -> BaseException:
-        """A failed write as what it is: on a connection that is gone, uvloop speaks of a RuntimeError."""
-        if not isinstance(error, RuntimeError):
-            return error
+    def _is_gone(self, error: BaseException) -> bool:
+        """Whether a write failed because the connection is gone, of which uvloop speaks as a RuntimeError."""
+        if not isinstance(error, RuntimeError | ConnectionError):
+            return False
         try:
             if self.transport is not None and not self.transport.is_closing():
                 self.transport.write(b"")
-                return error
+                return False
         except RuntimeError:
             pass
-        return ConnectionResetError()
+        return True
 
     def turn_away(self, status: HTTPStatus) -> None:
         """Answer without a request, and take nothing more; the sender gets a moment to read it."""
@@ -255,9 +257,8 @@ class Connection(web.RequestHandler):
 
     def abort(self) -> None:
         """Close at once; harmless on what is closed."""
-        transport = self.transport
-        if transport is not None:
-            transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     @property
     def unsent(self) -> int:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.logged import Accounts, logged
+from tests.server.raw import connect
 from tests.server.streams import HELLO, Stream, settled, until
 from tests.world import CONFIGURATION as PLAIN
 from tests.world import Reply, World, open_world
@@ -183,3 +185,18 @@ async def test_a_stopping_gateway_answers_what_runs_and_ends_the_stream(tmp_path
         world.gateway.sessions.stop(asyncio.get_running_loop().time() + 20)
         events = await ended
     assert events[-1].message["result"]["structuredContent"]["rows"] == [{"counted": 3_000_000}]
+
+
+async def test_a_client_that_asks_for_a_stream_and_hangs_up_is_no_fault(world: World) -> None:
+    request = (
+        f"GET /sse HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {await world.credentials().token()}\r\n\r\n"
+    )
+    with logged() as log:
+        accounts = Accounts(log)
+        for _ in range(20):
+            accounts.requests += 1
+            async with connect(world.base) as wire:
+                await wire.send(request.encode())
+                wire.writer.write_eof()
+                await wire.until_closed()
+        accounts.check()
