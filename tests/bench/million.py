@@ -21,7 +21,7 @@ def measure(world: World, pace: Pace) -> list[Table]:
     folder = gateways.folder_of(world, "million")
     with gateways.gateway(world) as server:
         entry = enter("gateway", server, gateways.recipe(world.token()), folder)
-        rows = [("1", machine.resident_mb(server.pid), 0.0)]
+        rows: list[tuple[str, float, float | str]] = [("1", machine.resident_mb(server.pid), "-")]
         calls, rate = 0, 1000.0
         for mark in MARKS:
             while calls < mark:
