@@ -6,9 +6,10 @@ import http.client
 import json
 import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from tests.bench import gateways, machine, tokens
@@ -165,24 +166,15 @@ def _listing_ms(server: Server, token: str) -> Figure:
 
 def clients(world: World, pace: Pace) -> Curve:
     """Agents that are connected and silent."""
-    points = []
-    token = world.token()
-    asked = gateways.recipe(token)
+    asked = gateways.recipe(world.token())
     with gateways.gateway(world) as server:
-        turns(world, server, asked, pace)
-        alone = machine.resident_mb(server.pid)
-        for count in CLIENTS:
-            with _connected(server, asked, count):
-                memory = machine.resident_mb(server.pid)
-                each = (memory - alone) * 1000 / count if count else 0.0
-                points.append(Point(count, turns(world, server, asked, pace), (memory, each)))
+        points = _beside(world, server, asked, pace, partial(_connected, server, asked))
     notes = ("Each has made one call and keeps its connection.",)
     return Curve("Idle clients", "clients", ("RSS MB", "KB/client"), points, notes)
 
 
 def streams(world: World, pace: Pace) -> Curve:
     """Agents that listen for changes (`subscriptions/listen`) and hear nothing."""
-    points = []
     token = world.token()
     asked, body = gateways.recipe(token), gateways.request(MODERN, "subscriptions/listen", _WISHES)
     listening = Recipe(gateways.headers(token) | routing(body), [json.dumps(body).encode()], b"acknowledged")
@@ -192,14 +184,27 @@ def streams(world: World, pace: Pace) -> Curve:
         "max_listeners": CLIENTS[-1],
     }
     with gateways.gateway(world, limits=limits) as server:
-        turns(world, server, asked, pace)
-        alone = machine.resident_mb(server.pid)
-        for count in CLIENTS:
-            with _listening(server, listening, count):
-                memory = machine.resident_mb(server.pid)
-                each = (memory - alone) * 1000 / count if count else 0.0
-                points.append(Point(count, turns(world, server, asked, pace), (memory, each)))
+        points = _beside(world, server, asked, pace, partial(_listening, server, listening))
     return Curve("Idle streams", "streams", ("RSS MB", "KB/stream"), points)
+
+
+def _beside(
+    world: World,
+    server: Server,
+    asked: Recipe,
+    pace: Pace,
+    present: Callable[[int], AbstractContextManager[None]],
+) -> list[Point]:
+    """What a call costs beside so many who are silent, the memory then, and that of each of them."""
+    points = []
+    turns(world, server, asked, pace)
+    alone = machine.resident_mb(server.pid)
+    for count in CLIENTS:
+        with present(count):
+            memory = machine.resident_mb(server.pid)
+            each = (memory - alone) * 1000 / count if count else 0.0
+            points.append(Point(count, turns(world, server, asked, pace), (memory, each)))
+    return points
 
 
 @contextmanager
