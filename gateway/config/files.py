@@ -25,11 +25,32 @@ def documents(path: Path) -> tuple[Path, ...]:
         return ()
 
 
-class _Sight(NamedTuple):
-    """A file as it was seen: by its stamp, which may be trusted or not, and by its content."""
+class Stamp(NamedTuple):
+    """What tells one state of a file from another without reading it.
 
-    stamp: tuple[int, ...] | None
+    Attributes:
+        identity: device, inode, time of the last change, size.
+        is_old: whether a change from now on is sure to show in it.
+    """
+
+    identity: tuple[int, int, int, int]
     is_old: bool
+
+
+def stamp_of(file: Path) -> Stamp | None:
+    """A file's stamp now; links are followed, and there is none where there is no file."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    identity = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+    return Stamp(identity, time.time_ns() - found.st_mtime_ns > _TICK)
+
+
+class _Sight(NamedTuple):
+    """A file as it was seen: by its stamp, and by its content."""
+
+    stamp: Stamp | None
     content: bytes
 
 
@@ -71,14 +92,12 @@ def _contents(seen: Mapping[Path, _Sight]) -> dict[Path, bytes]:
 
 
 def _see(file: Path, before: _Sight | None) -> _Sight:
-    try:
-        found = file.stat()
-    except OSError:
-        return _Sight(None, False, _ABSENT)
-    stamp = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
-    if before is not None and before.is_old and before.stamp == stamp:
+    stamp, known = stamp_of(file), before.stamp if before is not None else None
+    if stamp is None:
+        return _Sight(None, _ABSENT)
+    if before is not None and known is not None and known.is_old and known.identity == stamp.identity:
         return before
-    return _Sight(stamp, time.time_ns() - found.st_mtime_ns > _TICK, _content(file))
+    return _Sight(stamp, _content(file))
 
 
 def _content(file: Path) -> bytes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,10 @@ def _folder(parent: Path, name: str) -> Path:
     return parent / name
 
 
+def _age(file: Path) -> None:
+    os.utime(file, (time.time() - 60, time.time() - 60))
+
+
 def test_a_context_is_kept_until_a_file_changes(tmp_path: Path) -> None:
     authority, sighting = tmp_path / "ca.pem", Sighting()
     settings = TlsSettings(ca=authority)
@@ -62,12 +68,15 @@ def test_a_context_is_kept_until_a_file_changes(tmp_path: Path) -> None:
         return context
 
     shutil.copy(Authority(_folder(tmp_path, "first")).path, authority)
+    assert trusted() is not trusted(), "what was written just now may be written again without a trace"
+    _age(authority)
     first = trusted()
     assert trusted() is first
     assert trusted(host="other.internal") is first
     assert trusted(of=Sighting()) is not first
     shutil.copy(Authority(_folder(tmp_path, "second")).path, tmp_path / "new.pem")
     (tmp_path / "new.pem").replace(authority)
+    _age(authority)
     second = trusted()
     assert second is not first
     assert second.get_ca_certs() != first.get_ca_certs()
