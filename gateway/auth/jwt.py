@@ -26,7 +26,7 @@ from jwt.algorithms import get_default_algorithms
 from gateway.auth.bearer import MAX_TOKEN_BYTES
 from gateway.auth.refusal import Reason, refusal
 from gateway.config.issuers import TrustedIssuer
-from gateway.strict_json import strict_decoder
+from gateway.strict_json import MAX_DEPTH, nests_too_deep, strict_decoder
 
 _ALGORITHMS: Final = get_default_algorithms()
 
@@ -176,6 +176,8 @@ _decoder: Final = strict_decoder(_finite)
 def _json_object(data: bytes, part: str) -> dict[str, Any]:
     try:
         value = _decoder.decode(data.decode("utf-8"))
+        if nests_too_deep(value, data):
+            raise ValueError(f"more than {MAX_DEPTH} levels")
         if b"\\ud" in data.lower():
             json.dumps(value, ensure_ascii=False).encode("utf-8")  # a lone surrogate fails here, not in a log later
     except (ValueError, RecursionError) as error:

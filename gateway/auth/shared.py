@@ -56,10 +56,8 @@ class SharedVerdicts:
 
     async def put(self, digest: bytes, answer: Answer, life: float) -> None:
         """Keep an answer for so many seconds, if Redis takes it in time."""
-        try:
-            value = json.dumps([answer.issuer, answer.claims, answer.thumbprint, answer.until]).encode()
-        except RecursionError:
-            return  # claims nested that deep are no use to anybody
+        # Claims nest no deeper than tokens and providers' answers may.
+        value = json.dumps([answer.issuer, answer.claims, answer.thumbprint, answer.until]).encode()
         if life <= 0.01 or len(value) > _MAX_BYTES:
             return
         name = self._sealer.name(digest)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
 import httpx2
+import orjson
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
@@ -58,7 +59,7 @@ class _Bearer(httpx2.Auth):
 
 def _reason(response: httpx2.Response) -> str:
     try:
-        return str(response.json()["error"]["message"])
+        return str(orjson.loads(response.content)["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return response.reason_phrase
 

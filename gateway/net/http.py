@@ -18,6 +18,7 @@ from gateway.config.addresses import is_loopback
 from gateway.errors import GatewayError
 from gateway.net.proxy import ProxyError, way
 from gateway.net.tls import Sighting, modest
+from gateway.strict_json import MAX_DEPTH, nests_too_deep
 
 _CODE: Final = re.compile(r"[a-z_]{1,40}")
 _AGENT: Final = "mcp-database-gateway"
@@ -124,7 +125,7 @@ async def get_json(
         sighting: where the server's certificate is remembered, whatever it answers.
 
     Raises:
-        FetchError: the URL is not secure, or the answer is not 200, too large, late or not JSON.
+        FetchError: the URL is not secure, or the answer is not 200, too large, too deep, late or not JSON.
     """
     return await _fetch(session, "GET", url, max_bytes, timeout, sighting)
 
@@ -170,9 +171,12 @@ async def _fetch(
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise FetchError(f"{url}: {reason(error)}") from error
     try:
-        return orjson.loads(body)
+        document = orjson.loads(body)
     except ValueError as error:
         raise FetchError(f"{url}: the answer is not JSON") from error
+    if nests_too_deep(document, body):
+        raise FetchError(f"{url}: the answer nests deeper than {MAX_DEPTH} levels")
+    return document
 
 
 def reason(error: Exception) -> str:

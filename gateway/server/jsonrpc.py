@@ -14,12 +14,10 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from gateway.errors import ProtocolError
-from gateway.strict_json import strict_decoder
+from gateway.strict_json import MAX_DEPTH, nests_too_deep, strict_decoder
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
-MAX_DEPTH: Final = 64
-"""How deep a request may nest; every walk over arguments is bounded by it."""
 _MAX_EXPONENT: Final = 1000
 _MAX_INT64: Final = 2**63 - 1
 
@@ -88,6 +86,9 @@ def _strictly(body: bytes) -> Any:
     try:
         text = body.decode("utf-8")
         decoded = _STRICT.decode(text)
+        # Every walk over arguments relies on this bound.
+        if nests_too_deep(decoded, body):
+            raise _too_deep()
         # Only an escape can bring a lone surrogate.
         if "\\u" in text:
             orjson.loads(body)
@@ -95,9 +96,6 @@ def _strictly(body: bytes) -> Any:
         raise _too_deep() from None
     except (ValueError, ArithmeticError) as error:
         raise ProtocolError(PARSE_ERROR, "The body is not valid JSON.", detail=str(error)) from None
-    # Few brackets cannot nest deep, and counting them costs next to nothing.
-    if text.count("{") + text.count("[") > MAX_DEPTH and _is_deep(decoded):
-        raise _too_deep()
     return decoded
 
 
@@ -106,21 +104,6 @@ _STRICT: Final = strict_decoder(_exact)
 
 def _too_deep() -> ProtocolError:
     return ProtocolError(PARSE_ERROR, f"The body nests deeper than {MAX_DEPTH} levels; send flatter arguments.")
-
-
-def _is_deep(decoded: Any) -> bool:
-    """Whether a document has more levels than allowed, looked at level by level."""
-    level: list[Any] = [[decoded]]
-    for _ in range(MAX_DEPTH + 1):
-        level = [
-            item
-            for container in level
-            for item in (container.values() if type(container) is dict else container)
-            if type(item) is dict or type(item) is list
-        ]
-        if not level:
-            return False
-    return True
 
 
 def _message(decoded: Any) -> Message:

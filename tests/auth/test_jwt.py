@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from gateway.auth.jwt import UnusableKeyError, is_signed_by, load_key, parse
 from gateway.auth.verifier import TokenVerifier
 from gateway.errors import IdentityProviderUnavailable, Unauthenticated
+from gateway.strict_json import MAX_DEPTH
 from tests.auth.tokens import ISSUER, b64, claims, jwk, private_key, rsa_key, segment, sign
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -226,6 +227,20 @@ async def test_encrypted_and_nested_tokens_are_refused(verifier: TokenVerifier) 
 async def test_ambiguous_or_broken_json_is_refused(verifier: TokenVerifier, payload: bytes) -> None:
     assert await reason_of(verifier, sign(payload)) == "malformed"
     assert await reason_of(verifier, sign(claims(), header=payload)) == "malformed"
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+async def test_depth_is_bounded(verifier: TokenVerifier, opening: str, closing: str) -> None:
+    def deep(members: dict[str, Any], levels: int) -> bytes:
+        return json.dumps(members)[:-1].encode() + f',"x":{opening * levels}1{closing * levels}}}'.encode()
+
+    kind = {"alg": "RS256", "typ": "at+jwt", "kid": "k1"}
+    # The object of all claims, or of the header, is one level.
+    assert await verifier.verify(sign(deep(claims(), MAX_DEPTH - 1), header=deep(kind, MAX_DEPTH - 1)))
+    # Around the depths at which parsers give up by themselves, too.
+    for levels in (MAX_DEPTH, 254, 500, 990, 1024):
+        assert await reason_of(verifier, sign(deep(claims(), levels))) == "malformed"
+        assert await reason_of(verifier, sign(claims(), header=deep(kind, levels))) == "malformed"
 
 
 async def test_the_issuer_chooses_by_exact_match(verifier: TokenVerifier) -> None:

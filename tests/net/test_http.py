@@ -14,6 +14,7 @@ from aiohttp import web
 
 from gateway.net.http import FetchError, get_json, is_secure, leads_to_loopback, open_session
 from gateway.net.tls import Sighting
+from gateway.strict_json import MAX_DEPTH
 from tests.servers.certificates import Authority
 from tests.servers.web import serving
 
@@ -83,6 +84,17 @@ async def test_what_is_not_json(server: Server, session: aiohttp.ClientSession, 
     server.answer = lambda _: web.Response(body=body)
     with pytest.raises(FetchError, match="not JSON"):
         await get_json(session, server.url, max_bytes=1 << 20, timeout=5)
+
+
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+async def test_depth_is_bounded(server: Server, session: aiohttp.ClientSession, opening: bytes, closing: bytes) -> None:
+    body = opening * MAX_DEPTH + b"1" + closing * MAX_DEPTH
+    server.answer = lambda _: web.Response(body=body)
+    assert await get_json(session, server.url, max_bytes=1 << 20, timeout=5)
+    for levels in (MAX_DEPTH + 1, 1000):
+        body = opening * levels + b"1" + closing * levels
+        with pytest.raises(FetchError, match="deeper than 64 levels"):
+            await get_json(session, server.url, max_bytes=1 << 20, timeout=5)
 
 
 @pytest.mark.parametrize(

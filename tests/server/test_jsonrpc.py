@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ProtocolError
-from gateway.server.jsonrpc import MAX_DEPTH, _quickly, _strictly, error_bytes, parse, result_bytes
+from gateway.server.jsonrpc import _quickly, _strictly, error_bytes, parse, result_bytes
+from gateway.strict_json import MAX_DEPTH
 
 _SCALARS = (
     st.none()
@@ -108,10 +109,16 @@ def test_depth_is_bounded(opening: str, closing: str) -> None:
     levels = (MAX_DEPTH - 2) // len(closing)
     body = '{{"jsonrpc":"2.0","id":1,"method":"m","params":{{"a":{0}1{1}}}}}'
     assert parse(body.format(opening * levels, closing * levels).encode()).method == "m"
-    for more in (levels + 1, 500, 100_000):
+    for more in (levels + 1, 500, 2000, 100_000):
         with pytest.raises(ProtocolError, match="64 levels") as caught:
             parse(body.format(opening * more, closing * more).encode())
         assert caught.value.code == -32700
+
+
+@pytest.mark.parametrize("more", [65, 900, 1100, 5000])
+def test_a_deep_body_is_called_so_whatever_else_it_holds(more: int) -> None:
+    with pytest.raises(ProtocolError, match="64 levels"):
+        parse(b'{"jsonrpc":"2.0","method":"m","params":{"b":"\\u00e9","a":' + b"[" * more + b"]" * more + b"}}")
 
 
 def test_many_brackets_side_by_side_are_not_deep() -> None:

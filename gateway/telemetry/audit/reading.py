@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.errors import GatewayError
+from gateway.strict_json import nests_too_deep
 from gateway.telemetry.audit.chain import HASH, HEAD, LINE, Link
 
 MAX_LINE: Final = 16 << 20
@@ -92,6 +93,8 @@ def entry(content: bytes) -> Entry | None:
         fields = json.loads(match[1] + b"}")
     except (ValueError, RecursionError):
         return None
+    if nests_too_deep(fields, content):
+        return None  # no record of ours: what arguments may hold is flatter
     wanted: dict[str, type] = {"chain": str, "seq": int, "event": str, "time": str}
     if not all(isinstance(fields.get(name), kind) for name, kind in wanted.items()):
         return None

@@ -173,6 +173,13 @@ def test_strange_lines_are_problems_and_never_crash() -> None:
         assert check([line, *chain_lines(1)])[0].startswith("log:1: is no record")
 
 
+def test_a_record_that_nests_too_deep_is_none() -> None:
+    [line] = chain_lines(1)[:1]
+    for levels in (65, 900, 5000):
+        deep = line.replace(b"{", b'{"arguments":' + b"[" * levels + b"]" * levels + b",", 1)
+        assert check([deep, *chain_lines(1)])[0].startswith("log:1: is no record")
+
+
 @given(st.lists(st.binary(max_size=80)), st.integers(0, 9))
 def test_garbage_anywhere_never_crashes(garbage: list[bytes], place: int) -> None:
     lines = chain_lines(8)
