@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from contextlib import closing
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -30,6 +32,11 @@ def fields(text: str) -> dict[str, str]:
     return {key: unquote(value) for key, value in re.findall(r"([\w.]+)='([^']*)'", comment[1])}
 
 
+def run(text: str) -> list[Any]:
+    with closing(sqlite3.connect(":memory:")) as database:
+        return database.execute(text).fetchall()
+
+
 @pytest.fixture
 def trace() -> Trace:
     trace = Trace(0xABC, 0xDEF, None, is_sampled=True)
@@ -46,7 +53,7 @@ def test_static_names_the_tool_and_is_the_same_for_every_call(trace: Trace) -> N
     statement = commented(PLAIN, "static")
     assert fields(statement.text) == {"action": "orders", "application": "mcp-database-gateway"}
     assert told(statement, "static", call()) is statement
-    assert sqlite3.connect(":memory:").execute(statement.text).fetchall() == [(1,)]
+    assert run(statement.text) == [(1,)]
 
 
 def test_sampled_calls_tell_their_trace(trace: Trace) -> None:
@@ -75,7 +82,7 @@ def test_nothing_breaks_out_of_the_comment(name: str, subject: str) -> None:
     assert text.count("/*") == text.count("*/") == 1
     assert "\n" not in text.partition("/*")[2]
     assert fields(text)["action"] == name
-    assert sqlite3.connect(":memory:").execute(text).fetchall() == [(1,)]
+    assert run(text) == [(1,)]
 
 
 async def test_ids_of_callers_are_hashes() -> None:
