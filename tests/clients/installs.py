@@ -53,7 +53,8 @@ def fastmcp() -> Path:
 
 
 def _fastmcp() -> Path:
-    folder = CACHE / FASTMCP.replace("==", "-")
+    # By version, since a checkout may be used with several Pythons.
+    folder = CACHE / f"{FASTMCP.replace('==', '-')}-python{sys.version_info.major}.{sys.version_info.minor}"
     python, stamp = folder / "bin" / "python", folder / "installed"
     if not stamp.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
