@@ -27,7 +27,7 @@ def fastmcp() -> Path:
     Raises:
         CannotInstall: pip failed.
     """
-    folder = PEERS / f"fastmcp-{FASTMCP}"
+    folder = PEERS / f"fastmcp-{FASTMCP}-python{sys.version_info.major}.{sys.version_info.minor}"
     python, stamp = folder / "bin" / "python", folder / "installed"
     if not stamp.exists():
         print(f"bench: installing FastMCP {FASTMCP} into .cache (pip)", file=sys.stderr, flush=True)
