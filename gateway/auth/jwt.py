@@ -174,13 +174,13 @@ _decoder: Final = strict_decoder(_finite)
 
 
 def _json_object(data: bytes, part: str) -> dict[str, Any]:
+    if nests_too_deep(data):
+        raise refusal(Reason.MALFORMED, f"{part} nests deeper than {MAX_DEPTH} levels")
     try:
         value = _decoder.decode(data.decode("utf-8"))
-        if nests_too_deep(value, data):
-            raise ValueError(f"more than {MAX_DEPTH} levels")
         if b"\\ud" in data.lower():
             json.dumps(value, ensure_ascii=False).encode("utf-8")  # a lone surrogate fails here, not in a log later
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise refusal(Reason.MALFORMED, f"{part} is not strict JSON") from error
     if not isinstance(value, dict):
         raise refusal(Reason.MALFORMED, f"{part} is not a JSON object")

@@ -174,7 +174,7 @@ async def _fetch(
         document = orjson.loads(body)
     except ValueError as error:
         raise FetchError(f"{url}: the answer is not JSON") from error
-    if nests_too_deep(document, body):
+    if nests_too_deep(body):
         raise FetchError(f"{url}: the answer nests deeper than {MAX_DEPTH} levels")
     return document
 

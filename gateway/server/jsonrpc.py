@@ -83,27 +83,21 @@ def _is_simple(document: Any) -> bool:
 
 def _strictly(body: bytes) -> Any:
     """The document by the stdlib's parser, which alone refuses and explains."""
+    # Every walk over arguments relies on this bound.
+    if nests_too_deep(body):
+        raise ProtocolError(PARSE_ERROR, f"The body nests deeper than {MAX_DEPTH} levels; send flatter arguments.")
     try:
         text = body.decode("utf-8")
         decoded = _STRICT.decode(text)
-        # Every walk over arguments relies on this bound.
-        if nests_too_deep(decoded, body):
-            raise _too_deep()
         # Only an escape can bring a lone surrogate.
         if "\\u" in text:
             orjson.loads(body)
-    except RecursionError:
-        raise _too_deep() from None
     except (ValueError, ArithmeticError) as error:
         raise ProtocolError(PARSE_ERROR, "The body is not valid JSON.", detail=str(error)) from None
     return decoded
 
 
 _STRICT: Final = strict_decoder(_exact)
-
-
-def _too_deep() -> ProtocolError:
-    return ProtocolError(PARSE_ERROR, f"The body nests deeper than {MAX_DEPTH} levels; send flatter arguments.")
 
 
 def _message(decoded: Any) -> Message:

@@ -87,14 +87,12 @@ def lines(file: Path) -> Iterator[Line]:
 def entry(content: bytes) -> Entry | None:
     """The record or head that a line is; None for anything else."""
     match = LINE.fullmatch(content)
-    if match is None:
+    if match is None or nests_too_deep(content):  # what arguments may hold is flatter
         return None
     try:
         fields = json.loads(match[1] + b"}")
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
-    if nests_too_deep(fields, content):
-        return None  # no record of ours: what arguments may hold is flatter
     wanted: dict[str, type] = {"chain": str, "seq": int, "event": str, "time": str}
     if not all(isinstance(fields.get(name), kind) for name, kind in wanted.items()):
         return None
