@@ -40,7 +40,7 @@ class KeyPolicy:
         cool_down: between two fetches that unknown keys may cause, failed ones included.
         max_stale: how long the last good keys serve while the provider is down.
         timeout: for one fetch, discovery included.
-        max_bytes: largest document read; parsing it holds the event loop, at worst for some 9 ms.
+        max_bytes: largest document read; reading it holds the event loop, at worst for some 15 ms.
         max_keys: entries of a set that are looked at.
     """
 
