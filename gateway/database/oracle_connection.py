@@ -104,12 +104,12 @@ class OracleConnection:
 
     async def _parsed(self, cursor: Any, text: str) -> exact.Query:
         """Let the server parse a statement; find out, and keep, which of its columns have to be asked for as text."""
-        await cursor.parse(text)
+        await _parse(cursor, text)
         described = cursor.description
         query = exact.query_of(described)
         if query.columns is not None:
             try:
-                await cursor.parse(query.sent(text))
+                await _parse(cursor, query.sent(text))
             except oracledb.DatabaseError as error:
                 raise exact.refused(described, errors.translate(error).detail) from error
             exact.check(query, described, cursor.description)
@@ -288,3 +288,9 @@ class OracleConnection:
     def abort(self) -> None:
         """Drop the socket."""
         self._link.abort()
+
+
+async def _parse(cursor: Any, text: str) -> None:
+    # As if it were new: of a statement that it kept, the driver would not tell the types of the binds once more.
+    cursor.prepare(text, cache_statement=False)
+    await cursor.parse(text)

@@ -241,6 +241,18 @@ async def test_a_break_stops_the_server_and_keeps_the_connection(oracle: OracleS
             assert session._member.connection is connection
 
 
+async def test_a_statement_that_was_broken_off_runs_again_with_its_binds(oracle: OracleServer) -> None:
+    series = "with recursive n(i) as (select 1 union all select i + 1 from n where i < :n) select count(*) as n from n"
+    async with reached(oracle.settings(pool={"min": 1, "max": 4, "max_per_client": 2})) as source:
+        item = statement(source.engine, series, name="series", n="integer")
+        assert (await run(source, item, 3)).rows[0][0] == 3
+        async with source.lease(call()):  # so that the next is another connection's first, of a statement that is known
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await run(source, item, 1_000_000_000)
+            assert (await run(source, item, 3)).rows[0][0] == 3
+
+
 async def test_a_write_whose_connection_breaks_has_an_unknown_outcome(own_oracle: OracleServer) -> None:
     await own_oracle.execute("create table t (id integer)")
     async with reached(own_oracle.settings(access="read-write", pool=ONE)) as source:
