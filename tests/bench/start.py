@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +15,7 @@ from tests.bench.figures import Figure, Table
 from tests.bench.identity import AUDIENCE
 from tests.bench.rounds import Pace, say
 from tests.bench.world import World
-from tests.servers.local import free_port
+from tests.servers.local import free_port, is_ready
 
 _WITHIN = 30.0
 _FLOOR: Final = "aiohttp, pydantic and the MCP SDK, imported and nothing else"
@@ -89,11 +87,7 @@ def _start(world: World, name: str, settings: dict[str, Any], folder: Path) -> t
 def _until_ready(server: Server, admin: int) -> None:
     until = time.monotonic() + _WITHIN
     while time.monotonic() < until and server.process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{admin}/healthz/ready", timeout=1) as answer:
-                if answer.status == 200:
-                    return
-        except (OSError, urllib.error.URLError):
-            pass
+        if is_ready(f"http://127.0.0.1:{admin}/healthz/ready"):
+            return
         time.sleep(0.005)
     raise CannotStart(f"{server.name} was not ready\n{server.log.read_text(errors='replace')[-800:]}")

@@ -21,12 +21,12 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
+
+from tests.servers.local import is_ready
 
 HERE: Final = Path(__file__).parent
 CACHE: Final = HERE.parents[1] / ".cache" / "conformance"
@@ -165,12 +165,9 @@ def _changing(database: Path) -> Iterator[None]:
 def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> str:
     until = time.monotonic() + _READY_WITHIN
     while process.poll() is None and time.monotonic() < until:
-        if url := re.search(r"http://127\.0\.0\.1:[0-9]+/mcp", log.read_text()):
-            try:
-                with urllib.request.urlopen(url[0].replace("/mcp", "/healthz/ready"), timeout=5):
-                    return url[0]
-            except urllib.error.HTTPError:
-                pass  # it listens, and connects to its database
+        url = re.search(r"http://127\.0\.0\.1:[0-9]+/mcp", log.read_text())
+        if url and is_ready(url[0].replace("/mcp", "/healthz/ready")):
+            return url[0]
         time.sleep(0.05)
     raise CannotRun(f"the gateway is not ready:\n{log.read_text()[-4000:]}")
 

@@ -8,12 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 
-from tests.servers.local import free_port
+from tests.servers.local import free_port, is_ready
 
 PAGE = (Path(__file__).parents[2] / "docs/tutorial/first-tool.md").read_text()
 BIN = Path(sys.executable).parent
@@ -79,11 +78,6 @@ def test_every_step_gives_what_the_page_shows(tmp_path: Path, shell: dict[str, s
 
 def _until_ready(url: str) -> None:
     deadline = time.monotonic() + 20
-    while True:
-        try:
-            with urllib.request.urlopen(url) as response:
-                assert response.status == 200
-                return
-        except OSError:
-            assert time.monotonic() < deadline, "the gateway did not become ready"
-            time.sleep(0.05)
+    while not is_ready(url):
+        assert time.monotonic() < deadline, "the gateway did not become ready"
+        time.sleep(0.05)

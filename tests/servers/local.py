@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any, Final
 
@@ -93,3 +95,15 @@ def until_listening(process: subprocess.Popen[bytes], address: tuple[str, int], 
             time.sleep(0.01)
         else:
             return
+
+
+def is_ready(url: str) -> bool:
+    """Whether a GET is answered with 200 by now."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError as refusal:
+        refusal.close()  # it holds the connection, and Python 3.14 minds
+    except OSError:
+        pass
+    return False

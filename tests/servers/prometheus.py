@@ -6,7 +6,6 @@ import json
 import subprocess
 import tempfile
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.servers.local import HOST, Guardian, as_user, free_port, own
+from tests.servers.local import HOST, Guardian, as_user, free_port, is_ready, own
 from tests.servers.programs import programs
 
 _CONFIGURATION = """
@@ -46,11 +45,7 @@ class PrometheusServer:
         return result
 
     def is_ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except (OSError, urllib.error.URLError):
-            return False
+        return is_ready(f"{self.url}/-/ready")
 
 
 @contextmanager
