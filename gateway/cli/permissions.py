@@ -18,6 +18,7 @@ from gateway.context import MISSING, Principal, claim_at
 from gateway.errors import GatewayError, Unauthenticated
 from gateway.server.audiences import accepting
 from gateway.server.endpoint import endpoints
+from gateway.strict_json import MAX_DEPTH, nests_too_deep
 from gateway.tools.catalog import Catalog, Tool, toolsets
 from gateway.tools.scopes import scope_rules
 
@@ -56,7 +57,10 @@ def read_caller(path: Path, settings: GatewaySettings) -> Principal:
         ClaimsError: no JSON object, or a token that would be refused.
     """
     try:
-        claims = json.loads(path.read_bytes())
+        written = path.read_bytes()
+        if nests_too_deep(written):
+            raise ClaimsError(f"{path}: nests deeper than {MAX_DEPTH} levels, as no token may")
+        claims = json.loads(written)
     except (OSError, ValueError) as error:
         raise ClaimsError(f"{path}: cannot be read as JSON: {error}") from None
     if not isinstance(claims, dict):

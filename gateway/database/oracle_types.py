@@ -176,7 +176,10 @@ def _json_text(text: str, name: str) -> Json:
 
 def _json(value: Any) -> Json:
     """Oracle's binary JSON: the driver gives its numbers exactly; types beyond JSON's become text."""
-    return Json(dumps(_plain(value)))
+    try:
+        return Json(dumps(_plain(value)))
+    except RecursionError:  # far beyond what a result may nest
+        raise failure(Code.UNREPRESENTABLE, "a JSON document nests too deep") from None
 
 
 def _plain(value: Any) -> Any:

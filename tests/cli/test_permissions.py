@@ -97,6 +97,7 @@ def test_without_authentication_there_are_no_claims(tmp_path: Path, capsys: pyte
     ("claims", "said"),
     [
         ("{", "cannot be read as JSON"),
+        ('{"a":' * 5000 + "1" + "}" * 5000, "deeper than 64 levels"),
         ("[]", "expected a JSON object"),
         ({"iss": "https://elsewhere.example"}, "a token with these claims is refused"),
         ({"aud": "https://elsewhere.example"}, "a token with these claims is refused"),

@@ -246,6 +246,15 @@ def test_text_that_is_no_moment_is_not_passed_on() -> None:
         interval("+01-02")
 
 
+def test_a_document_without_end_is_unrepresentable() -> None:
+    deep: Any = 1
+    for _ in range(20_000):
+        deep = [deep]
+    with pytest.raises(ToolError) as caught:
+        types._json(deep)
+    assert caught.value.code is Code.UNREPRESENTABLE
+
+
 async def test_a_date_before_christ_and_text_that_is_no_json_are_unrepresentable(oracle: OracleServer) -> None:
     await oracle.execute(
         "drop table if exists odd; create table odd (d date, j json); insert into odd values ('0000-01-01', '{oops')"
