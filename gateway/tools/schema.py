@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
+from gateway.tools import metaschema
 from gateway.tools.formats import FORMATS
 from gateway.tools.validation import MAX_PATTERN_INPUT, compile_pattern, is_integer, is_number
 
@@ -116,10 +116,9 @@ def schema_mistakes(schema: dict[str, Any]) -> list[Mistake]:
         return strange
     mistakes = list(_local_mistakes(schema))
     told = {path for path, _ in mistakes}
-    for error in Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema):
-        path = tuple(error.absolute_path)
+    for path, text in metaschema.mistakes(schema):
         if not any(path[: len(each)] == each or each[: len(path)] == path for each in told):
-            mistakes.append((path, _shortened(error.message)))
+            mistakes.append((path, text))
     if schema.get("type") != "object":
         mistakes.append((("type",), "expected object: the arguments of a tool are an object"))
     if schema.get("$schema", DIALECT) != DIALECT:
@@ -292,7 +291,3 @@ def _type_of(value: Any) -> str:
     if isinstance(value, float) or is_number(value):
         return "integer" if is_integer(value) else "number"
     return {str: "string", list: "array", dict: "object", type(None): "null"}[type(value)]
-
-
-def _shortened(message: str) -> str:
-    return message if len(message) <= 200 else f"{message[:197]}..."

@@ -143,8 +143,12 @@ def measure(world: World, pace: Pace) -> list[Table]:
     with ExitStack() as stack:
         query = stack.enter_context(bare(world, "query", "bare"))
         own = stack.enter_context(gateways.gateway(world))
-        gateway = enter("gateway", own, gateways.recipe(token), folder)
-        entries = [gateway, enter("aiohttp + asyncpg, nothing else", query, recipe, folder)]
+        gateway = enter(f"gateway, {gateways.LEGACY}", own, gateways.recipe(token, gateways.LEGACY), folder)
+        entries = [
+            gateway,
+            enter(f"gateway, {MODERN}", own, gateways.recipe(token), folder),
+            enter("aiohttp + asyncpg, nothing else", query, recipe, folder),
+        ]
         for name, opening in PEERS.items():
             try:
                 entry = enter(name, stack.enter_context(opening(world)), recipe, folder)
@@ -156,7 +160,7 @@ def measure(world: World, pace: Pace) -> list[Table]:
                 entries.append(entry)
         run(entries, pace, [lambda: driver.turn(pace.seconds)])
     notes = (
-        f"The gateway is asked in revision {MODERN}, the others in {gateways.LEGACY}, without sessions.",
+        f"Ratios are to the gateway in revision {gateways.LEGACY}, which the others speak, too; nobody has sessions.",
         "Everyone has one core and a pool of 16; every peer verifies tokens with the same provider.",
         *missing,
     )

@@ -88,6 +88,13 @@ def test_streams_are_opened_and_silent(bench_world: World, monkeypatch: pytest.M
     assert [point.size for point in curve.points] == [0, 3]
 
 
+def test_a_list_is_measured_once_all_of_it_is_described(bench_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale, "TOOLS", (1, 20))
+    curve = scale.tools(bench_world, SHORT)
+    assert [point.size for point in curve.points] == [1, 20]
+    assert all(figure.minimum > 0 for point in curve.points for figure in point.more[:2])
+
+
 def test_a_start_is_timed_until_readiness(bench_world: World) -> None:
     (table,) = start.measure(bench_world, SHORT)
     assert [row[0] for row in table.rows] == ["SQLite", "PostgreSQL", start._FLOOR]
