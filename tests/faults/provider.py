@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from gateway.demo.identity import IdentityProvider, _Key
 from gateway.net.oauth import ClientCredentials
+from tests.servers import tree
 from tests.servers.local import HOST, Guardian, free_port
 
 _ROOT: Final = Path(__file__).parents[2]
@@ -82,7 +83,7 @@ class Provider:
     def signal(self, number: signal.Signals) -> None:
         """SIGSTOP freezes it, SIGCONT thaws it."""
         assert self._process is not None
-        self._process.send_signal(number)
+        tree.send([self._process.pid], number)
 
     def kill(self) -> None:
         """End it at once."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import os
 import shutil
 import signal
 import socket
@@ -21,6 +20,7 @@ import aiomysql
 import pymysql
 
 from gateway.config.sources import MysqlSettings
+from tests.servers import tree
 from tests.servers.local import HOST, Guardian, as_user, free_port, own, run
 from tests.servers.programs import programs
 
@@ -127,7 +127,7 @@ class MariadbServer:
 
     def signal_all(self, number: int) -> None:
         """Signal the server: SIGSTOP freezes it, SIGCONT thaws it."""
-        os.kill(self.pid, number)
+        tree.send([self.pid], signal.Signals(number))
 
     def settings(self, **overrides: Any) -> MysqlSettings:
         """A source's settings."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config.redis import RedisSettings
+from tests.servers import tree
 from tests.servers.certificates import Authority
 from tests.servers.local import HOST, Guardian, as_user, free_port, own, until_listening
 from tests.servers.programs import programs
@@ -61,7 +62,7 @@ class RedisServer:
     def signal(self, number: signal.Signals) -> None:
         """Send its process a signal: SIGSTOP freezes it, SIGCONT thaws it."""
         assert self._process is not None
-        self._process.send_signal(number)
+        tree.send([self._process.pid], number)
 
     def kill(self) -> None:
         """End it at once, with all that it held."""

@@ -48,12 +48,28 @@ def descendants(pid: int) -> list[int]:
 
 
 def send(pids: Iterable[int], number: signal.Signals) -> None:
-    """Signal those that still live."""
+    """Signal those that still live; after SIGSTOP they stand still when this returns."""
+    signalled = []
     for pid in pids:
         try:
             os.kill(pid, number)
         except ProcessLookupError:
             continue
+        signalled.append(pid)
+    if number == signal.SIGSTOP:
+        # A moment passes until the last thread has seen it, in which a server may still answer.
+        until = time.monotonic() + 5
+        while any(map(_runs, signalled)) and time.monotonic() < until:
+            time.sleep(0.001)
+
+
+def _runs(pid: int) -> bool:
+    """Whether a thread of a process runs, or could."""
+    try:
+        stats = [(thread / "stat").read_text() for thread in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:
+        return False  # it has ended, or the system has no such files
+    return any(stat.rpartition(")")[2].split()[0] not in "TtZX" for stat in stats)
 
 
 def kill(pid: int) -> list[int]:

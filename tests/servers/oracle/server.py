@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import select
 import signal
 import sqlite3
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.config.sources import OracleSettings
+from tests.servers import tree
 from tests.servers.local import HOST, Guardian, free_port
 
 _ROOT: Final = Path(__file__).parents[3]
@@ -108,9 +108,7 @@ class OracleServer:
 
     def signal_all(self, number: int) -> None:
         """Signal the server: SIGSTOP freezes it, SIGCONT thaws it."""
-        os.kill(self.pid, number)
-        if number == signal.SIGSTOP:
-            os.waitpid(self.pid, os.WUNTRACED)  # a moment passes until all of its threads stand still
+        tree.send([self.pid], signal.Signals(number))
 
     def settings(self, **overrides: Any) -> OracleSettings:
         """A source's settings; a value of None leaves a setting out."""
