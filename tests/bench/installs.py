@@ -8,6 +8,7 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from sysconfig import get_python_version
 from typing import Final
 
 from tests.bench import machine
@@ -27,7 +28,7 @@ def fastmcp() -> Path:
     Raises:
         CannotInstall: pip failed.
     """
-    folder = PEERS / f"fastmcp-{FASTMCP}-python{sys.version_info.major}.{sys.version_info.minor}"
+    folder = PEERS / f"fastmcp-{FASTMCP}-python{get_python_version()}"
     python, stamp = folder / "bin" / "python", folder / "installed"
     if not stamp.exists():
         print(f"bench: installing FastMCP {FASTMCP} into .cache (pip)", file=sys.stderr, flush=True)

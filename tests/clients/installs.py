@@ -8,6 +8,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from sysconfig import get_python_version
 from typing import Final
 
 from tests.conformance.run import npm
@@ -54,7 +55,7 @@ def fastmcp() -> Path:
 
 def _fastmcp() -> Path:
     # By version, since a checkout may be used with several Pythons.
-    folder = CACHE / f"{FASTMCP.replace('==', '-')}-python{sys.version_info.major}.{sys.version_info.minor}"
+    folder = CACHE / f"{FASTMCP.replace('==', '-')}-python{get_python_version()}"
     python, stamp = folder / "bin" / "python", folder / "installed"
     if not stamp.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from sysconfig import get_python_version
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
@@ -61,7 +62,7 @@ def _install(name: str, arguments: list[str]) -> Path:
         MissingProgram: pip could not.
     """
     state = hashlib.sha256(" ".join(arguments).encode() + LOCK.read_bytes()).hexdigest()[:12]
-    folder = ROOT / ".cache" / f"{name}-{sys.version_info.major}.{sys.version_info.minor}-{state}"
+    folder = ROOT / ".cache" / f"{name}-{get_python_version()}-{state}"
     if not folder.exists():
         fresh = folder.with_suffix(f".{os.getpid()}")
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--no-compile"]
