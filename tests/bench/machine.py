@@ -38,7 +38,7 @@ def cpu_seconds(pid: int) -> float:
 
 def _ticks(pid: int) -> int:
     try:
-        fields = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        fields = tree.stat(Path("/proc") / str(pid))
     except FileNotFoundError:
         return 0
     # utime, stime, and those of children that were waited for (proc(5), fields 14 to 17)

@@ -18,6 +18,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
+def stat(folder: Path) -> list[str]:
+    """What /proc says of a process or thread, from its state on (proc(5)); names may hold spaces and brackets.
+
+    Raises:
+        OSError: it has ended.
+    """
+    return (folder / "stat").read_text().rpartition(")")[2].split()
+
+
 def _parents() -> Iterator[tuple[int, int]]:
     """Every living process with its parent."""
     if not Path("/proc/self/stat").exists():
@@ -29,7 +38,7 @@ def _parents() -> Iterator[tuple[int, int]]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                state, parent = stat(entry)[:2]
             except OSError:
                 continue  # it ended while we looked
             if state not in "ZX":
@@ -66,10 +75,13 @@ def send(pids: Iterable[int], number: signal.Signals) -> None:
 def _runs(pid: int) -> bool:
     """Whether a thread of a process runs, or could."""
     try:
-        stats = [(thread / "stat").read_text() for thread in Path(f"/proc/{pid}/task").iterdir()]
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
     except OSError:
         return False  # it has ended, or the system has no such files
-    return any(stat.rpartition(")")[2].split()[0] not in "TtZX" for stat in stats)
+    try:
+        return any(stat(thread)[0] not in "TtZX" for thread in threads)
+    except OSError:
+        return True  # one has just ended; the others are to be looked at again
 
 
 def kill(pid: int) -> list[int]:
