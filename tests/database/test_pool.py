@@ -366,7 +366,7 @@ def test_old_connections_are_replaced_at_different_times() -> None:
         for _ in range(46):
             await asyncio.sleep(0.5)
             opened.add(len(engine.connections))
-        assert len(opened) > 3  # by chance eight ages fall on four of forty moments once in some million runs
+        assert len(opened) > 3  # by chance eight ages fall on two of forty moments once in some ten million runs
         assert len(engine.connections) == 16
         assert engine.open == 8
         assert engine.most <= 10

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from gateway.tools import metaschema
 
@@ -27,18 +29,18 @@ def test_a_long_value_is_cut() -> None:
 
 
 def test_a_sound_schema_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[Any] = []
+
+    def judge(_: object, schema: dict[str, Any]) -> Iterator[Any]:
+        judged.append(schema["properties"]["id"]["minimum"])
+        return iter(())
+
     monkeypatch.setattr(metaschema, "_sound", set())
-    assert metaschema.mistakes(_schema(minimum=1)) == []
-
-    def never(*_: object) -> NoReturn:
-        raise AssertionError("judged again")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(metaschema, "Draft202012Validator", never)
-        assert metaschema.mistakes(_schema(minimum=1)) == []
-        for other in (1.0, True, "1", 2):  # what looks alike in Python is another schema
-            with pytest.raises((AssertionError, AttributeError)):
-                metaschema.mistakes(_schema(minimum=other))
+    monkeypatch.setattr(Draft202012Validator, "iter_errors", judge)
+    for _ in range(2):
+        for minimum in (1, 1.0, True, "1", 2):  # what looks alike in Python is another schema
+            assert metaschema.mistakes(_schema(minimum=minimum)) == []
+    assert list(map(repr, judged)) == ["1", "1.0", "True", "'1'", "2"]
 
 
 def test_no_more_are_remembered_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
