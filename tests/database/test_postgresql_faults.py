@@ -64,6 +64,24 @@ async def test_a_caller_who_leaves_stops_the_query(postgresql: PostgresqlServer,
     await admin.close()
 
 
+async def test_a_write_is_not_refused_for_a_statement_that_was_only_prepared(postgresql: PostgresqlServer) -> None:
+    admin = await postgresql.admin()
+    await admin.execute("drop table if exists noted; create table noted (n integer)")
+    async with reached(postgresql.settings(access="read-write", pool={"min": 1, "max": 1})) as source:
+        write = statement(source.engine, "insert into noted values (:n)", name="note", writes=True, n="integer")
+        for number in range(2):
+            await run(source, write, number)
+        for _ in range(3):  # at last in one round trip, which leaves nothing to be undone
+            assert await one(source) == 1
+        date = statement(source.engine, "select cast(:day as date) as day", name="date", day="string")
+        with pytest.raises(ToolError, match="day"):
+            await run(source, date, "yesterday")  # found after the server has parsed it
+        assert (await run(source, write, 2)).affected == 1
+    assert await admin.fetchval("select count(*) from noted") == 3
+    await admin.execute("drop table noted")
+    await admin.close()
+
+
 def fuzzed(source: Source) -> list[Statement]:
     """What the fuzzer runs: many rows, a long one, one that would leak its session's state, one that writes."""
     return [
