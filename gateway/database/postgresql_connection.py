@@ -142,7 +142,7 @@ class PostgresqlConnection:
         known = self._prepared.get(statement.name)
         if known is not None and known.text == statement.text:
             return known
-        # asyncpg prepares without a Sync: were this cut short, a reset that only ends transactions would leave one open.
+        # asyncpg prepares without a Sync: if this is cut short, a reset that only ends transactions leaves one open.
         self._is_clean = False
         try:
             raw = await self._raw.prepare(statement.text, name=self._name())
